@@ -1,0 +1,131 @@
+"""Genotype coding and phenotype scale: learned on the training rows, carried with the fitted model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from gpmap_cli.dataset.contents import MISSING
+
+
+@dataclass(frozen=True)
+class GenotypeCoding:
+    """How allele counts become numbers a model sees.
+
+    Haploid genotypes g become 2g - 1, that is -1/+1 (an inferred probability p becomes 2p - 1); with a
+    higher ploidy they become dosages minus their training mean. A missing genotype takes the training
+    mean of its locus.
+
+    scale: the factor; shift: (L,) what is added after it; fill: (L,) the coded value of a missing genotype.
+    """
+
+    ploidy: int
+    shift: NDArray[np.float64]
+    fill: NDArray[np.float64]
+
+    @property
+    def scale(self) -> float:
+        return 2.0 if self.ploidy == 1 else 1.0
+
+    @classmethod
+    def learn(cls, genotypes: NDArray, ploidy: int) -> GenotypeCoding:
+        """From the training genotypes (N, L). A locus that is missing everywhere is filled with half the ploidy."""
+        total = np.zeros(genotypes.shape[1])
+        count = np.zeros(genotypes.shape[1])
+        for start in range(0, len(genotypes), 8192):
+            block = genotypes[start : start + 8192]
+            known = is_known(block)
+            total += np.where(known, block, 0).sum(axis=0, dtype=np.float64)
+            count += known.sum(axis=0)
+        mean = np.where(count > 0, total / np.maximum(count, 1), ploidy / 2)
+        if ploidy == 1:
+            return cls(ploidy, np.full(len(mean), -1.0), 2 * mean - 1)
+        return cls(ploidy, -mean, np.zeros(len(mean)))
+
+    def apply(self, genotypes: NDArray, dtype: DTypeLike = np.float64) -> NDArray:
+        """Coded genotypes (rows, L)."""
+        coded = genotypes.astype(dtype) * np.asarray(self.scale, dtype) + self.shift.astype(dtype)
+        return np.where(is_known(genotypes), coded, self.fill.astype(dtype))
+
+    def state(self) -> dict[str, NDArray]:
+        return {"ploidy": np.array(self.ploidy), "shift": self.shift, "fill": self.fill}
+
+    @classmethod
+    def from_state(cls, state: dict[str, NDArray]) -> GenotypeCoding:
+        return cls(int(state["ploidy"]), state["shift"], state["fill"])
+
+
+@dataclass(frozen=True)
+class CodedGenotypes:
+    """Genotypes as stored, (N, L), and the coding that turns any rows of them into numbers when needed."""
+
+    stored: NDArray
+    coding: GenotypeCoding
+
+    def __len__(self) -> int:
+        return len(self.stored)
+
+    @property
+    def num_loci(self) -> int:
+        return self.stored.shape[1]
+
+    def rows(self, which: NDArray[np.intp] | slice, dtype: DTypeLike = np.float64) -> NDArray:
+        """Coded genotypes of these rows, (rows, L)."""
+        return self.coding.apply(self.stored[which], dtype)
+
+    def take(self, which: NDArray[np.intp]) -> CodedGenotypes:
+        return CodedGenotypes(self.stored[which], self.coding)
+
+    @property
+    def is_plus_minus_one(self) -> bool:
+        """Haploid hard calls without a missing one: every coded value is exactly -1 or +1."""
+        return self.coding.ploidy == 1 and self.stored.dtype == np.int8 and bool((self.stored >= 0).all())
+
+
+@dataclass(frozen=True)
+class PhenotypeScale:
+    """Mean and standard deviation of each environment's training phenotypes, (E,), NaN ignored."""
+
+    mean: NDArray[np.float64]
+    std: NDArray[np.float64]
+
+    @classmethod
+    def learn(cls, phenotypes: NDArray) -> PhenotypeScale:
+        """From the training phenotypes (N, E). A constant phenotype keeps the scale 1."""
+        known = ~np.isnan(phenotypes)
+        count = np.maximum(known.sum(axis=0), 1)
+        mean = np.where(known, phenotypes, 0).sum(axis=0, dtype=np.float64) / count
+        squares = np.where(known, (phenotypes - mean) ** 2, 0).sum(axis=0, dtype=np.float64)
+        std = np.sqrt(squares / count)
+        return cls(mean, np.where(std > 0, std, 1.0))
+
+    def standardise(self, phenotypes: NDArray) -> NDArray[np.float64]:
+        return (phenotypes - self.mean) / self.std
+
+    def restore(self, standardised: NDArray) -> NDArray[np.float64]:
+        return standardised * self.std + self.mean
+
+    def state(self) -> dict[str, NDArray]:
+        return {"mean": self.mean, "std": self.std}
+
+    @classmethod
+    def from_state(cls, state: dict[str, NDArray]) -> PhenotypeScale:
+        return cls(state["mean"], state["std"])
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What a model is fitted to: coded genotypes (N, L) and standardised phenotypes (N, E), NaN missing."""
+
+    genotypes: CodedGenotypes
+    phenotypes: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.genotypes)
+
+
+def is_known(genotypes: NDArray) -> NDArray[np.bool_]:
+    """Where the genotype is not missing."""
+    return genotypes != MISSING if genotypes.dtype.kind in "iu" else ~np.isnan(genotypes)

@@ -1,0 +1,125 @@
+"""Which samples train, validate and test. Every function gives labels: 0 train, 1 validation, 2 test."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpmap_cli.dataset.contents import SPLIT_NAMES, Dataset
+from gpmap_cli.dataset.settings import Split
+from gpmap_cli.errors import InputError, did_you_mean
+from gpmap_cli.random_streams import stream
+
+TRAIN, VALIDATION, TEST = 0, 1, 2
+Labels = NDArray[np.int8]
+
+
+def make_split(settings: Split, dataset: Dataset, seed: int) -> Labels:
+    """The labels (N,) that the settings ask for. A part that would be empty is refused."""
+    num_samples = dataset.num_samples
+    rng = stream(seed if settings.seed is None else settings.seed, "split")
+    if settings.method == "random":
+        labels = random_split(num_samples, settings.test_fraction, settings.validation_fraction, rng)
+    elif settings.method == "paper":
+        labels = paper_split(num_samples)
+    elif settings.method == "file":
+        labels = stored_split(dataset, settings.name)
+    else:
+        if settings.name is None:
+            folds = (rng.permutation(num_samples) % settings.num_folds).astype(np.int16)
+        else:
+            folds = stored_folds(dataset, settings.name)
+        labels = fold_split(folds, settings.fold, settings.validation_fraction, rng)
+    for part, name in enumerate(SPLIT_NAMES):
+        if not (labels == part).any():
+            raise InputError(
+                f"split={settings.method} of {num_samples} samples leaves no {name} samples",
+                "use more samples or other split settings",
+            )
+    return labels
+
+
+def random_split(num_samples: int, test_fraction: float, validation_fraction: float, rng: np.random.Generator) -> Labels:
+    """Fractions of all samples, rounded to whole samples."""
+    order = rng.permutation(num_samples)
+    num_test, num_validation = round(test_fraction * num_samples), round(validation_fraction * num_samples)
+    labels = np.zeros(num_samples, np.int8)
+    labels[order[:num_test]] = TEST
+    labels[order[num_test : num_test + num_validation]] = VALIDATION
+    return labels
+
+
+def paper_split_rows(num_samples: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+    """Train, validation and test rows, in the order in which the published notebooks leave them.
+
+    Rows are shuffled with Python's `random.seed(0)`, then 15 % are held out twice the way scikit-learn's
+    `train_test_split(test_size=0.15, random_state=42)` does (Rijal et al. 2026).
+    """
+    rows = list(range(num_samples))
+    random.Random(0).shuffle(rows)
+
+    def hold_out(index: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        order = np.random.RandomState(42).permutation(len(index))
+        num_out = int(np.ceil(0.15 * len(index)))
+        return index[order[num_out:]], index[order[:num_out]]
+
+    rest, test = hold_out(np.array(rows, dtype=np.intp))
+    train, validation = hold_out(rest)
+    return train, validation, test
+
+
+def paper_split(num_samples: int) -> Labels:
+    """The published split of Rijal et al. 2026, as labels."""
+    labels = np.zeros(num_samples, np.int8)
+    _, validation, test = paper_split_rows(num_samples)
+    labels[validation], labels[test] = VALIDATION, TEST
+    return labels
+
+
+def stored_split(dataset: Dataset, name: str | None) -> Labels:
+    """The split `splits/<name>` of the dataset file; the name may be left out when there is only one."""
+    return _stored(dataset.splits, name, "splits", "split.name").astype(np.int8)
+
+
+def stored_folds(dataset: Dataset, name: str) -> NDArray[np.int16]:
+    """The cross-validation folds `folds/<name>` of the dataset file."""
+    return _stored(dataset.folds, name, "folds", "split.name")
+
+
+def fold_split(folds: NDArray[np.int16], fold: int, validation_fraction: float, rng: np.random.Generator) -> Labels:
+    """Fold number `fold` (counted from 0 over the sorted fold labels) tests; a random part of the rest validates."""
+    labels_of_folds = np.unique(folds)
+    if fold >= len(labels_of_folds):
+        raise InputError(
+            f"split.fold is `{fold}` but there are {len(labels_of_folds)} folds",
+            f"folds count from 0: set split.fold to 0..{len(labels_of_folds) - 1}",
+        )
+    labels = np.zeros(len(folds), np.int8)
+    labels[folds == labels_of_folds[fold]] = TEST
+    rest = np.flatnonzero(labels != TEST)
+    num_validation = min(round(validation_fraction * len(folds)), len(rest) - 1)
+    labels[rng.permutation(rest)[:num_validation]] = VALIDATION
+    return labels
+
+
+def split_hash(labels: Labels) -> str:
+    """SHA-256 of the labels: two runs with the same hash split the same rows the same way."""
+    return hashlib.sha256(labels.astype(np.int8).tobytes()).hexdigest()
+
+
+def _stored(stored: dict[str, NDArray], name: str | None, group: str, key: str) -> NDArray:
+    if not stored:
+        raise InputError(f"the dataset has no `{group}/`", "use split=random or split=kfold instead")
+    if name is None and len(stored) == 1:
+        return next(iter(stored.values()))
+    if name is None:
+        raise InputError(
+            f"{key} is not set and the dataset has {len(stored)} entries in `{group}/`",
+            f"set {key} to one of {', '.join(sorted(stored))}",
+        )
+    if name not in stored:
+        raise InputError(f"`{group}/{name}` is not in the dataset", did_you_mean(name, sorted(stored), f"{key}="))
+    return stored[name]

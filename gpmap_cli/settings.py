@@ -1,0 +1,173 @@
+"""Typed settings: frozen dataclasses whose fields carry their range, filled from a plain mapping.
+
+Every problem of a mapping is collected (unknown keys, wrong types, values out of range, missing values)
+so that the user sees all of them at once. Nothing here knows where the mapping came from.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, TypeVar
+
+from gpmap_cli.errors import Problem, did_you_mean, listing
+
+T = TypeVar("T")
+_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+
+
+def setting(
+    default: Any = dataclasses.MISSING,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+) -> Any:
+    """A field with a range: `minimum`/`maximum` include the bound, `above`/`below` exclude it."""
+    bounds = {"minimum": minimum, "maximum": maximum, "above": above, "below": below}
+    return field(default=default, metadata={key: bound for key, bound in bounds.items() if bound is not None})
+
+
+@dataclass(frozen=True)
+class Group:
+    """How a part of the configuration is called in messages: its prefix and the thing that owns it."""
+
+    prefix: str  # "model." or "" for the root
+    owner: str  # "attention", "train"
+
+
+def fill(cls: type[T], mapping: Mapping[str, Any], group: Group, problems: list[Problem]) -> T | None:
+    """Fill the settings class from the mapping; append what is wrong and return None if anything is.
+
+    A class may define `problems(self, group) -> list[Problem]` for rules that span fields; it runs only
+    when every field by itself is right.
+    """
+    found: list[Problem] = []
+    hints = _type_hints(cls)
+    known = {item.name: item for item in dataclasses.fields(typing.cast(Any, cls))}
+    values: dict[str, Any] = {}
+    for key, raw in mapping.items():
+        if key not in known:
+            found.append(
+                Problem(
+                    f"{group.prefix}{key} is not a setting of {group.owner}",
+                    did_you_mean(str(key), known, group.prefix),
+                )
+            )
+            continue
+        name = group.prefix + str(key)
+        try:
+            value = _convert(raw, hints[key])
+        except _WrongValue as wrong:
+            found.append(Problem(f"{name} must be {wrong.wanted}, got {_shown(raw)}", _type_hint(wrong, name)))
+            continue
+        trouble = _out_of_range(value, known[key].metadata)
+        if trouble:
+            found.append(Problem(f"{name} must be {trouble}, got {_shown(raw)}", f"set {name} within its range"))
+            continue
+        values[key] = value
+    for key, item in known.items():
+        unset = item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
+        if key not in mapping and unset:
+            found.append(Problem(f"{group.prefix}{key} is not set", f"add {group.prefix}{key}=..."))
+    if found:
+        problems.extend(found)
+        return None
+    made = cls(**values)
+    check: Callable[[Group], list[Problem]] | None = getattr(made, "problems", None)
+    if check is not None:
+        found = check(group)
+    problems.extend(found)
+    return None if found else made
+
+
+class _WrongValue(Exception):
+    def __init__(self, wanted: str, choices: tuple[str, ...] = (), given: str = "") -> None:
+        self.wanted, self.choices, self.given = wanted, choices, given
+
+
+@cache
+def _type_hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else f"`{value}`"
+
+
+def _type_hint(wrong: _WrongValue, name: str) -> str:
+    if wrong.choices:
+        return did_you_mean(wrong.given, wrong.choices, f"{name}=")
+    return f"write {name}=... with {wrong.wanted}"
+
+
+def _convert(value: Any, kind: Any) -> Any:
+    origin = typing.get_origin(kind)
+    if origin in (typing.Union, types.UnionType):
+        return _convert_union(value, typing.get_args(kind))
+    if origin is typing.Literal:
+        choices = typing.get_args(kind)
+        if value in choices:
+            return value
+        raise _WrongValue(f"one of {listing(map(str, choices))}", tuple(map(str, choices)), str(value))
+    if origin is tuple:
+        element = typing.get_args(kind)[0]
+        items = list(value) if isinstance(value, (list, tuple)) else [value]
+        if value is None:
+            raise _WrongValue("a list")
+        return tuple(_convert(item, element) for item in items)
+    return _convert_scalar(value, kind)
+
+
+def _convert_union(value: Any, options: tuple[Any, ...]) -> Any:
+    if value is None and type(None) in options:
+        return None
+    wanted = []
+    for option in options:
+        if option is type(None):
+            continue
+        try:
+            return _convert(value, option)
+        except _WrongValue as wrong:
+            wanted.append(wrong)
+    if len(wanted) == 1:
+        raise wanted[0]
+    raise _WrongValue(" or ".join(wrong.wanted for wrong in wanted))
+
+
+def _convert_scalar(value: Any, kind: type) -> Any:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if kind is bool and isinstance(value, bool):
+        return value
+    if kind is int and is_number and math.isfinite(value) and float(value).is_integer():
+        return int(value)
+    if kind is float and is_number and math.isfinite(value):
+        return float(value)
+    if kind is str and isinstance(value, str):
+        return value
+    if kind is str and is_number:  # environments and loci may be named by numbers
+        return str(value)
+    raise _WrongValue(_WORDS[kind])
+
+
+def _out_of_range(value: Any, bounds: Mapping[str, float]) -> str | None:
+    if isinstance(value, tuple):
+        troubles = (_out_of_range(item, bounds) for item in value)
+        return next((trouble for trouble in troubles if trouble), None)
+    if value is None or isinstance(value, (str, bool)):
+        return None
+    if "minimum" in bounds and value < bounds["minimum"]:
+        return f"at least {bounds['minimum']:g}"
+    if "maximum" in bounds and value > bounds["maximum"]:
+        return f"at most {bounds['maximum']:g}"
+    if "above" in bounds and value <= bounds["above"]:
+        return f"above {bounds['above']:g}"
+    if "below" in bounds and value >= bounds["below"]:
+        return f"below {bounds['below']:g}"
+    return None

@@ -1,0 +1,91 @@
+"""What a model's fit is given besides the samples: seed, device, schedule, and ways to report and to be stopped.
+
+Models know nothing of files or the terminal: they report through `Reporter` and save through `CheckpointStore`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from gpmap_cli.training.settings import TrainingSettings
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One row of the training history; `environment` is empty when environments are trained jointly."""
+
+    environment: str
+    epoch: int
+    train_loss: float
+    validation_loss: float | None
+    validation_r2: float | None
+    learning_rate: float
+    seconds: float
+
+
+class Reporter(Protocol):
+    """Hears how a fit gets on."""
+
+    def begin(self, environment: str, num_steps: int, done: int) -> None:
+        """A fit of `num_steps` steps begins, `done` of which an earlier, interrupted run has taken."""
+
+    def step(self, loss: float) -> None:
+        """One step was taken; `loss` is the running mean of the epoch."""
+
+    def epoch(self, row: Epoch) -> None:
+        """An epoch is over."""
+
+    def note(self, text: str) -> None:
+        """Something worth a line in the log."""
+
+
+class CheckpointStore(Protocol):
+    """Keeps what resuming needs: named arrays and JSON-like facts, replaced as a whole."""
+
+    def save(self, arrays: dict[str, NDArray], facts: dict[str, Any]) -> None: ...
+
+    def load(self) -> tuple[dict[str, NDArray], dict[str, Any]] | None: ...
+
+    def keep_best(self, arrays: dict[str, NDArray], environments: list[str]) -> None:
+        """The best weights so far have changed: a model of these environments could be made of them."""
+
+
+class Silent:
+    """A reporter that says nothing."""
+
+    def begin(self, environment: str, num_steps: int, done: int) -> None:
+        pass
+
+    def step(self, loss: float) -> None:
+        pass
+
+    def epoch(self, row: Epoch) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        pass
+
+
+class Stop:
+    """Whether the run was asked to stop. While `deferred`, a fit looks here between steps and stops by itself."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self.deferred = False
+
+
+@dataclass
+class FitContext:
+    """The circumstances of a fit."""
+
+    seed: int
+    environment_names: tuple[str, ...]
+    training: TrainingSettings
+    device: str = "cpu"
+    precision: str = "float32"
+    reporter: Reporter = field(default_factory=Silent)
+    checkpoints: CheckpointStore | None = None
+    stop: Stop = field(default_factory=Stop)
