@@ -75,6 +75,11 @@ class CodedGenotypes:
         """Coded genotypes of these rows, (rows, L)."""
         return self.coding.apply(self.stored[which], dtype)
 
+    def loci(self, which: slice, dtype: DTypeLike = np.float64) -> NDArray:
+        """Coded genotypes of all samples at these loci, (N, loci)."""
+        part = GenotypeCoding(self.coding.ploidy, self.coding.shift[which], self.coding.fill[which])
+        return part.apply(self.stored[:, which], dtype)
+
     def take(self, which: NDArray[np.intp]) -> CodedGenotypes:
         return CodedGenotypes(self.stored[which], self.coding)
 

@@ -6,11 +6,12 @@ Models know nothing of files or the terminal: they report through `Reporter` and
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
-from gpmap_cli.training.settings import TrainingSettings
+    from gpmap_cli.training.settings import TrainingSettings
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,9 @@ class Reporter(Protocol):
 class CheckpointStore(Protocol):
     """Keeps what resuming needs: named arrays and JSON-like facts, replaced as a whole."""
 
-    def save(self, arrays: dict[str, NDArray], facts: dict[str, Any]) -> None: ...
+    def save(self, arrays: dict[str, NDArray], facts: dict[str, Any], history: list[Epoch]) -> None: ...
 
     def load(self) -> tuple[dict[str, NDArray], dict[str, Any]] | None: ...
-
-    def keep_best(self, arrays: dict[str, NDArray], environments: list[str]) -> None:
-        """The best weights so far have changed: a model of these environments could be made of them."""
 
 
 class Silent:

@@ -1,0 +1,96 @@
+"""What every model shares: settings, fit, predict, state, describe, and the checks that come before them.
+
+Modules of models import array libraries inside their methods: a typo in a configuration is answered before
+any of them is loaded.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from gpmap_cli.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from gpmap_cli.dataset.coding import CodedGenotypes, Samples
+    from gpmap_cli.training.context import FitContext
+
+
+class Model(ABC):
+    """A map from genotypes at L loci to standardised phenotypes in E environments.
+
+    A model sees coded genotypes and standardised phenotypes and nothing else: no files, no terminal, no names.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, settings: Any) -> None:
+        self.settings = settings
+        self.device = "cpu"
+        self.precision = "float32"
+        self.num_loci: int | None = None
+
+    def fit(self, train: Samples, validation: Samples, context: FitContext) -> None:
+        """Learn from the training samples; the validation samples choose (epochs, penalties) and nothing else."""
+        import numpy as np
+
+        for column, environment in enumerate(context.environment_names):
+            if np.isnan(train.phenotypes[:, column]).all():
+                raise InputError(
+                    f"environment `{environment}` has no phenotype in the training samples",
+                    "leave it out with data.environments=[...], or use another split",
+                )
+        self.device, self.precision = context.device, context.precision
+        self._fit(train, validation, context)
+        self.num_loci = train.genotypes.num_loci
+
+    def predict(self, genotypes: CodedGenotypes) -> NDArray[np.float64]:
+        """Standardised phenotypes (N, E) of the samples."""
+        if self.num_loci is None:
+            raise RuntimeError(f"{self.name} has not been fitted")
+        if genotypes.num_loci != self.num_loci:
+            raise InputError(
+                f"the model was fitted to {self.num_loci} loci and these genotypes have {genotypes.num_loci}",
+                "use genotypes of the same loci",
+            )
+        return self._predict(genotypes)
+
+    def state(self) -> dict[str, NDArray]:
+        """The fitted model as arrays."""
+        import numpy as np
+
+        if self.num_loci is None:
+            raise RuntimeError(f"{self.name} has not been fitted")
+        return {"num_loci": np.array(self.num_loci), **self._state()}
+
+    @classmethod
+    def from_state(cls, settings: Any, state: dict[str, NDArray]) -> Model:
+        """The fitted model that `state()` described."""
+        model = cls(settings)
+        model._restore(state)
+        model.num_loci = int(state["num_loci"])
+        return model
+
+    def describe(self) -> dict[str, Any]:
+        """What was chosen during the fit (penalties, epochs), for the log."""
+        return {}
+
+    @property
+    @abstractmethod
+    def num_parameters(self) -> int:
+        """Number of fitted parameters."""
+
+    @abstractmethod
+    def _fit(self, train: Samples, validation: Samples, context: FitContext) -> None: ...
+
+    @abstractmethod
+    def _predict(self, genotypes: CodedGenotypes) -> NDArray[np.float64]: ...
+
+    @abstractmethod
+    def _state(self) -> dict[str, NDArray]: ...
+
+    @abstractmethod
+    def _restore(self, state: dict[str, NDArray]) -> None: ...
