@@ -1,13 +1,15 @@
 """Writing a dataset file: under a temporary name, renamed when it is whole and right.
 
-No time and no machine's path goes into the file, so the same contents give the same bytes.
+No time and no machine's path goes into the file, so the same contents give the same bytes. Metadata and
+arrays carry checksums, so that a damaged file is refused rather than read wrongly.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -18,9 +20,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from gpmap_cli.dataset.contents import FORMAT, FORMAT_VERSION, Dataset
 from gpmap_cli.dataset.file import DatasetFile
+from gpmap_cli.dataset.values import GENOTYPE_TYPES, genotype_trouble, phenotype_trouble
 from gpmap_cli.errors import InputError
 
 _CHUNK_BYTES = 2**20
+_MAX_PADDED_TEXT_BYTES = 2**28
+_COMPRESSED = {"compression": "gzip", "compression_opts": 4, "fletcher32": True}
 
 
 class DatasetWriter:
@@ -33,88 +38,182 @@ class DatasetWriter:
     def __init__(
         self, path: str | Path, shape: tuple[int, int], genotype_type: str, ploidy: int, overwrite: bool = False
     ) -> None:
+        if genotype_type not in GENOTYPE_TYPES:
+            raise ValueError(f"genotypes are stored as {' or '.join(GENOTYPE_TYPES)}, not {genotype_type}")
         self.path = Path(path)
-        if self.path.exists() and not overwrite:
-            raise InputError(f"{self.path}: the file is already there", "choose another name, or remove it first")
-        try:
+        self._overwrite = overwrite
+        if min(shape) < 1:
+            raise InputError(
+                f"{self.path}: `genotypes` is empty ({shape[0]} samples x {shape[1]} loci)",
+                "a dataset file needs at least one sample and one locus",
+            )
+        self._refuse_existing()
+        with self._writing():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(prefix=f".{self.path.name}.", suffix=".part", dir=self.path.parent)
-        except OSError as trouble:
-            raise InputError(f"{self.path}: cannot be written ({trouble.strerror})", "choose another place") from trouble
         os.close(handle)
         self._temporary = Path(name)
-        self._file = h5py.File(name, "w")
-        self._file.attrs["format"] = FORMAT
-        self._file.attrs["format_version"] = FORMAT_VERSION
-        self._file.attrs["ploidy"] = ploidy
-        num_samples, num_loci = shape
-        row_bytes = max(1, num_loci * np.dtype(genotype_type).itemsize)
-        self._genotypes = self._file.create_dataset(
-            "genotypes",
-            shape=shape,
-            dtype=genotype_type,
-            chunks=(max(1, min(num_samples, _CHUNK_BYTES // row_bytes)), num_loci),
-            compression="gzip",
-            compression_opts=4,
-            shuffle=np.dtype(genotype_type).itemsize > 1,
-        )
-        self._num_rows = 0
+        self._shape, self._ploidy, self._num_rows = shape, ploidy, 0
+        try:
+            with self._writing():
+                self._file = _new_file(name)
+                self._file.attrs["format"] = FORMAT
+                self._file.attrs["format_version"] = FORMAT_VERSION
+                self._file.attrs["ploidy"] = ploidy
+                row_bytes = max(1, shape[1] * np.dtype(genotype_type).itemsize)
+                self._genotypes = self._file.create_dataset(
+                    "genotypes",
+                    shape=shape,
+                    dtype=genotype_type,
+                    chunks=(max(1, min(shape[0], _CHUNK_BYTES // row_bytes)), shape[1]),
+                    shuffle=np.dtype(genotype_type).itemsize > 1,
+                    **_COMPRESSED,
+                )
+        except BaseException:
+            self._temporary.unlink(missing_ok=True)
+            raise
 
     def __enter__(self) -> DatasetWriter:
         return self
 
     def append_genotypes(self, block: NDArray) -> None:
-        """The next rows of the genotype matrix, (rows, L)."""
-        self._genotypes[self._num_rows : self._num_rows + len(block)] = block
+        """The next rows of the genotype matrix, (rows, L); their type must not lose anything when stored."""
+        if block.ndim != 2 or block.shape[1] != self._shape[1]:
+            raise ValueError(f"a block of genotypes has shape {block.shape}, not (rows, {self._shape[1]})")
+        if self._num_rows + len(block) > self._shape[0]:
+            raise ValueError(f"more than the {self._shape[0]} rows of genotypes that were announced")
+        if not np.can_cast(block.dtype, self._genotypes.dtype, "same_kind"):
+            raise TypeError(f"genotypes of type {block.dtype} would lose their values in {self._genotypes.dtype}")
+        stored = block.astype(self._genotypes.dtype, copy=False)
+        if block.dtype.kind == "i" and not np.array_equal(stored, block):
+            raise ValueError(f"genotypes of type {block.dtype} hold values beyond {self._genotypes.dtype}")
+        self._refuse("genotypes", genotype_trouble(stored, self._ploidy, self._num_rows))
+        with self._writing():
+            self._genotypes[self._num_rows : self._num_rows + len(block)] = stored
         self._num_rows += len(block)
 
     def put(self, name: str, values: ArrayLike) -> None:
         """An array under its path in the format, for instance `splits/paper` or `truth/noise_free`."""
         array = np.asarray(values)
+        if name in ("phenotypes", "phenotype_std"):
+            self._refuse(name, phenotype_trouble(array, is_std=name == "phenotype_std"))
         if array.dtype.kind in "OU":
-            self._file.create_dataset(name, data=array.astype(object), dtype=h5py.string_dtype("utf-8"))
-        elif array.ndim and array.size > 1024:
-            self._file.create_dataset(name, data=array, compression="gzip", compression_opts=4, shuffle=True)
-        else:
-            self._file.create_dataset(name, data=array)
+            array = self._encoded(name, array)
+        kind = h5py.check_string_dtype(array.dtype)
+        *groups, last = name.split("/")
+        with self._writing():
+            group: h5py.Group = self._file
+            for part in groups:
+                group = group[part] if part in group else _new_group(group, part)
+            if array.ndim == 0 or array.size == 0 or (kind is not None and kind.length is None):
+                group.create_dataset(last, data=array)
+            else:
+                group.create_dataset(last, data=array, shuffle=kind is None, **_COMPRESSED)
 
     def describe(self, provenance: Mapping[str, str | int | float]) -> None:
         """What made the file, from what, citation and licence: attributes of the file."""
-        for name, value in provenance.items():
-            self._file.attrs[name] = value
+        with self._writing():
+            for name, value in provenance.items():
+                fits = not isinstance(value, int) or -(2**63) <= value < 2**63
+                self._file.attrs[name] = value if fits else str(value)
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self._file.close()
+            with self._writing():
+                self._file.close()
             if kind is None:
                 self._finish()
         finally:
             self._temporary.unlink(missing_ok=True)
 
     def _finish(self) -> None:
-        with DatasetFile(self._temporary) as written:
-            if written.num_samples != self._num_rows:
-                raise AssertionError(f"{self._num_rows} of {written.num_samples} genotype rows were written")
-        umask = os.umask(0)
-        os.umask(umask)
-        self._temporary.chmod(0o666 & ~umask)
-        with self._temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
-        self._temporary.replace(self.path)
+        if self._num_rows != self._shape[0]:
+            raise ValueError(f"{self._num_rows} of {self._shape[0]} genotype rows were written")
+        try:
+            DatasetFile(self._temporary).__exit__(None, None, None)
+        except InputError as trouble:  # the temporary name would mean nothing to the user
+            message = str(trouble).replace(str(self._temporary), str(self.path))
+            raise InputError(message, trouble.problems[0].hint) from trouble
+        self._refuse_existing()
+        with self._writing():
+            umask = os.umask(0)
+            os.umask(umask)
+            self._temporary.chmod(0o666 & ~umask)
+            with self._temporary.open("rb") as stream:
+                os.fsync(stream.fileno())
+            self._temporary.replace(self.path)
+
+    def _refuse_existing(self) -> None:
+        if self.path.is_dir():
+            raise InputError(f"{self.path}: this is a directory", "give the name of a file")
+        if self.path.exists() and not self._overwrite:
+            raise InputError(f"{self.path}: the file is already there", "choose another name, or remove it first")
+
+    def _refuse(self, name: str, trouble: str | None) -> None:
+        if trouble:
+            raise InputError(f"{self.path}: `{name}` {trouble}", "correct the values that go into the file")
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Around what touches the disk: a full disk or a forbidden place is no fault of the program's."""
+        try:
+            yield
+        except OSError as trouble:
+            reason = trouble.strerror or str(trouble)
+            raise InputError(
+                f"{self.path}: cannot be written ({reason})", "choose another place, or make room"
+            ) from trouble
+
+    def _encoded(self, name: str, texts: NDArray) -> NDArray:
+        """Texts as UTF-8 padded to one length, which compresses and carries a checksum; free-length if too wasteful."""
+        try:
+            encoded = [text.encode("utf-8") for text in texts.ravel().tolist()]
+        except UnicodeEncodeError as trouble:
+            raise InputError(
+                f"{self.path}: `{name}` holds text that is not UTF-8 ({trouble})", "use UTF-8"
+            ) from trouble
+        if any(b"\0" in text for text in encoded):
+            raise InputError(f"{self.path}: `{name}` holds a text with a zero byte in it", "remove the zero byte")
+        length = max(1, *map(len, encoded)) if encoded else 1
+        if length * len(encoded) > _MAX_PADDED_TEXT_BYTES:
+            return np.array(texts, dtype=h5py.string_dtype("utf-8"))
+        return np.array(encoded, dtype=h5py.string_dtype("utf-8", length)).reshape(texts.shape)
+
+
+def _new_file(name: str) -> h5py.File:
+    """An empty HDF5 file without times, in the oldest layout with checksums over metadata (HDF5 1.10, of 2016)."""
+    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    access.set_libver_bounds(h5py.h5f.LIBVER_V110, h5py.h5f.LIBVER_V110)
+    access.set_cache(0, 521, 4 * _CHUNK_BYTES, 0.75)
+    creation = h5py.h5p.create(h5py.h5p.FILE_CREATE)
+    creation.set_obj_track_times(False)
+    return h5py.File(h5py.h5f.create(os.fsencode(name), h5py.h5f.ACC_TRUNC, creation, access))
+
+
+def _new_group(parent: h5py.Group, name: str) -> h5py.Group:
+    """A group that does not record when it was made, as h5py before 3.15 has them do."""
+    creation = h5py.h5p.create(h5py.h5p.GROUP_CREATE)
+    creation.set_obj_track_times(False)
+    return h5py.Group(h5py.h5g.create(parent.id, name.encode(), gcpl=creation))
 
 
 def write_dataset(
     path: str | Path, dataset: Dataset, genotype_blocks: Iterable[NDArray] | None = None, overwrite: bool = False
 ) -> None:
     """Write a dataset whose arrays are in memory (`genotype_blocks` may stand in for its genotypes)."""
-    with DatasetWriter(
-        path, dataset.genotypes.shape, dataset.genotypes.dtype.name, dataset.ploidy, overwrite
-    ) as writer:
-        for block in genotype_blocks if genotype_blocks is not None else [dataset.genotypes]:
+    shape = (dataset.num_samples, dataset.num_loci)
+    with DatasetWriter(path, shape, dataset.genotypes.dtype.name, dataset.ploidy, overwrite) as writer:
+        for block in genotype_blocks if genotype_blocks is not None else _row_blocks(dataset.genotypes):
             writer.append_genotypes(block)
         put_all_but_genotypes(writer, dataset)
+
+
+def _row_blocks(genotypes: NDArray) -> Iterator[NDArray]:
+    num_rows = max(1, 2**24 // max(1, genotypes[:1].nbytes))
+    for start in range(0, len(genotypes), num_rows):
+        yield genotypes[start : start + num_rows]
 
 
 def put_all_but_genotypes(writer: DatasetWriter, dataset: Dataset) -> None:
@@ -124,8 +223,8 @@ def put_all_but_genotypes(writer: DatasetWriter, dataset: Dataset) -> None:
     if dataset.environment_names:
         writer.put("environments/name", np.array(dataset.environment_names, dtype=object))
         writer.put("phenotypes", dataset.phenotypes.astype(np.float32))
-    if dataset.phenotype_std is not None:
-        writer.put("phenotype_std", dataset.phenotype_std.astype(np.float32))
+        if dataset.phenotype_std is not None:
+            writer.put("phenotype_std", dataset.phenotype_std.astype(np.float32))
     if dataset.chromosomes is not None:
         writer.put("loci/chromosome", dataset.chromosomes)
     if dataset.positions is not None:

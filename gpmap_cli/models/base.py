@@ -26,6 +26,7 @@ class Model(ABC):
     """
 
     name: ClassVar[str]
+    needs_float64: ClassVar[bool] = False  # exact solvers do, whatever the precision of the run
 
     def __init__(self, settings: Any) -> None:
         self.settings = settings

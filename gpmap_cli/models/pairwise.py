@@ -36,6 +36,7 @@ class Pairwise(Model):
     """Regression on all loci and all pairs of loci."""
 
     name = "pairwise"
+    needs_float64 = True
     settings: Settings
 
     def _fit(self, train: Samples, validation: Samples, context: FitContext) -> None:

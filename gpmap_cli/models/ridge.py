@@ -35,6 +35,7 @@ class Ridge(Model):
     """Additive regression with an exactly chosen ridge penalty."""
 
     name = "ridge"
+    needs_float64 = True
     settings: Settings
 
     def _fit(self, train: Samples, validation: Samples, context: FitContext) -> None:

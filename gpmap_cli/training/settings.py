@@ -12,7 +12,7 @@ from gpmap_cli.settings import setting
 class TrainingSettings:
     """How models fitted by gradient descent are trained; models solved exactly take nothing from here."""
 
-    name: str = "fast"
+    name: str
     epochs: int = setting(minimum=1)
     batch_size: int = setting(minimum=1)
     learning_rate: float = setting(above=0)

@@ -1,0 +1,1 @@
+"""One module per command: a checked configuration in, files and text out."""

@@ -1,0 +1,117 @@
+"""`gpmap evaluate`: score a fitted model on its own data, or on others genotyped at the same loci."""
+
+from __future__ import annotations
+
+import logging
+import time
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpmap_cli.commands.fitted import FinishedRun
+from gpmap_cli.commands.terminal import show_result
+from gpmap_cli.config.schema import Config
+from gpmap_cli.dataset.contents import SPLIT_NAMES, Dataset
+from gpmap_cli.dataset.splits import Labels, make_split, split_hash
+from gpmap_cli.errors import InputError, listing
+from gpmap_cli.report.tables import run_table
+from gpmap_cli.run_dir.layout import COMPLETED, RunDirectory, RunLog
+from gpmap_cli.run_dir.predictor import FittedPredictor
+from gpmap_cli.run_dir.provenance import peak_memory_mb, provenance, reset_peak_memory
+from gpmap_cli.run_dir.results import score_parts, write_metric_files, write_predictions
+
+log = logging.getLogger("gpmap")
+
+
+def run(config: Config, path: Path) -> None:
+    """Evaluate from a checked configuration into the run directory `path`."""
+    started, root = datetime.now().astimezone(), config.root
+    reset_peak_memory()
+    finished = FinishedRun(root.run)
+    source, is_own = finished.source_for(config.data)
+    source.check()
+    predictor = finished.load(root.device, root.precision)
+    began = time.perf_counter()
+    dataset = source.load()
+    columns = matching_environments(predictor, dataset)
+    labels = _labels(config, finished, dataset, is_own)
+    parts = _parts(root.rows, labels, dataset.num_samples)
+    genotypes = predictor.genotypes_of(dataset)
+    loaded = time.perf_counter()
+    directory = RunDirectory(path)
+    directory.claim({"command": "evaluate", **config.mapping()})
+    with RunLog(directory):
+        log.info("model of %s on %s, %d samples", root.run, source.name, dataset.num_samples)
+        if predictor.matches_by_order:
+            log.info("the model came without names: loci and environments match by order")
+        names = tuple(dataset.environment_names[theirs] for theirs, _ in columns)
+        observed = dataset.phenotypes[:, [theirs for theirs, _ in columns]]
+        wanted = np.zeros(dataset.num_samples, bool)
+        for rows in parts.values():
+            wanted |= rows
+        kept = np.flatnonzero(wanted)
+        predicted = np.full(observed.shape, np.nan)
+        predicted[kept] = predictor.predict(genotypes[kept])[:, [ours for _, ours in columns]]
+        splits = score_parts(observed, predicted, parts, names, finished.seed)
+        part_names = np.full(dataset.num_samples, "", dtype=object)
+        for name, rows in parts.items():
+            part_names[rows] = name
+        write_predictions(
+            directory, dataset.take_rows(kept), names, predicted[kept], observed[kept], part_names[kept]
+        )
+        metrics = {
+            "status": COMPLETED,
+            "run": root.run,
+            "model": predictor.model.name,
+            "data": source.name,
+            "seed": finished.seed,
+            "num_parameters": predictor.model.num_parameters,
+            "splits": splits,
+            "seconds": {"load": loaded - began, "fit": None, "evaluate": time.perf_counter() - loaded},
+            "peak_memory_mb": peak_memory_mb(),
+        }
+        ceilings = dataset.noise_ceiling_r2
+        if ceilings:
+            metrics["noise_ceiling_r2"] = {
+                name: value if np.isfinite(value := ceilings[name]) else None for name in names
+            }
+        sha256 = None if labels is None else split_hash(labels)
+        directory.write_json(
+            "provenance.json", provenance(started, source.identity(), sha256, predictor.model.device)
+        )
+        write_metric_files(directory, metrics)
+        show_result(run_table(metrics), directory.path)
+
+
+def matching_environments(predictor: FittedPredictor, dataset: Dataset) -> list[tuple[int, int]]:
+    """(column in the data, column of the model) of every environment to score; refused when none matches."""
+    theirs, ours = dataset.environment_names, predictor.environment_names
+    if not theirs:
+        raise InputError("these data have no phenotypes to score against", "use gpmap predict")
+    pairs = [(theirs.index(name), number) for number, name in enumerate(ours) if name in theirs]
+    if pairs:
+        return pairs
+    if predictor.matches_by_order and len(theirs) == len(ours):
+        return [(number, number) for number in range(len(ours))]
+    raise InputError(
+        f"the model knows {listing(ours, 6)} and the data have {listing(theirs, 6)}: no environment in common",
+        "use data with phenotypes in the model's environments",
+    )
+
+
+def _labels(config: Config, finished: FinishedRun, dataset: Dataset, is_own: bool) -> Labels | None:
+    """The split to score by: the run's own on its own data; on others one that is asked for, or none."""
+    if config.split is not None:
+        return make_split(config.split, dataset, finished.seed)
+    if is_own or config.root.rows != "all":
+        trained = finished.training_config()
+        return make_split(trained.split, dataset, trained.root.seed)
+    return None
+
+
+def _parts(rows: str, labels: Labels | None, num_samples: int) -> dict[str, NDArray[np.bool_]]:
+    if labels is None:
+        return {"all": np.ones(num_samples, bool)}
+    return {name: labels == number for number, name in enumerate(SPLIT_NAMES) if rows in ("all", name)}

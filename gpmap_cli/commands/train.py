@@ -1,0 +1,240 @@
+"""`gpmap train`: split, fit, score, and keep everything in a run directory that can be resumed at any moment."""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gpmap_cli import models
+from gpmap_cli.commands.devices import choose_device
+from gpmap_cli.commands.stopping import stop_on_signals
+from gpmap_cli.commands.terminal import TerminalReporter, show_result
+from gpmap_cli.config.schema import Config, load_config
+from gpmap_cli.data_source import Source, open_source
+from gpmap_cli.dataset.coding import CodedGenotypes, GenotypeCoding, PhenotypeScale, Samples
+from gpmap_cli.dataset.contents import SPLIT_NAMES, Dataset
+from gpmap_cli.dataset.splits import Labels, make_split, split_hash
+from gpmap_cli.errors import FitFailed, InputError, Interrupted
+from gpmap_cli.report.tables import run_table
+from gpmap_cli.run_dir.checkpoints import LastCheckpoint
+from gpmap_cli.run_dir.layout import COMPLETED, FAILED, INTERRUPTED, RUNNING, RunDirectory, RunLog
+from gpmap_cli.run_dir.predictor import FittedPredictor
+from gpmap_cli.run_dir.provenance import peak_memory_mb, provenance, reset_peak_memory
+from gpmap_cli.run_dir.results import score_parts, write_metric_files, write_predictions
+from gpmap_cli.training.context import FitContext, Stop
+
+log = logging.getLogger("gpmap")
+
+
+def run(config: Config, path: Path, in_sweep: bool = False) -> None:
+    """Train from a checked configuration in the run directory `path`."""
+    directory = RunDirectory(path)
+    source = open_source(config.data, config.root.seed)
+    source.check()
+    if in_sweep and directory.holds_a_run:
+        _run_again(config, directory, source)
+        return
+    directory.claim(config.mapping())
+    _Run(config, directory, source).go()
+
+
+def resume(path: Path) -> None:
+    """Continue the run in `path` with its own configuration, to the result it would have had uninterrupted."""
+    directory = RunDirectory(path)
+    config = load_config("train", directory.read_config())
+    if _is_completed(directory):
+        log.info("%s is completed already", path)
+        _show(directory)
+        return
+    source = open_source(config.data, config.root.seed)
+    source.check()
+    log.info("resuming %s", path)
+    _Run(config, directory, source).go()
+
+
+def _run_again(config: Config, directory: RunDirectory, source: Source) -> None:
+    """A job of a sweep that is run again in the same directory: done jobs stay, others go on."""
+    if directory.read_config() != config.mapping():
+        raise InputError(
+            f"{directory.path}: this directory holds a run of another configuration",
+            "choose another hydra.sweep.dir",
+        )
+    if _is_completed(directory):
+        log.info("%s is completed already", directory.path)
+        _show(directory)
+        return
+    log.info("continuing %s", directory.path)
+    _Run(config, directory, source).go()
+
+
+def _is_completed(directory: RunDirectory) -> bool:
+    return (directory.read_metrics() or {}).get("status") == COMPLETED
+
+
+def _show(directory: RunDirectory) -> None:
+    show_result(run_table(directory.read_metrics() or {}), directory.path)
+
+
+class _Run:
+    """One training run."""
+
+    def __init__(self, config: Config, directory: RunDirectory, source: Source) -> None:
+        self._config, self._directory, self._source = config, directory, source
+        self._started = datetime.now().astimezone()
+        self._stop = Stop()
+        earlier = (directory.read_metrics() or {}).get("seconds") or {}
+        self._seconds: dict[str, float | None] = {"load": None, "fit": earlier.get("fit"), "evaluate": None}
+        self._metrics: dict[str, Any] = {
+            "status": RUNNING,
+            "model": config.model.name,
+            "data": source.name,
+            "seed": config.root.seed,
+            "num_parameters": None,
+            "splits": {},
+            "seconds": self._seconds,
+            "peak_memory_mb": None,
+        }
+
+    def go(self) -> None:
+        """Run to the end, or leave word of why not."""
+        reset_peak_memory()
+        with RunLog(self._directory):
+            self._mark(RUNNING)
+            try:
+                with stop_on_signals(self._stop):
+                    self._train_and_score()
+            except (Interrupted, KeyboardInterrupt):
+                self._mark(INTERRUPTED)
+                log.info("interrupted; continue with: gpmap train resume=%s", self._directory.path)
+                raise Interrupted from None
+            except (InputError, FitFailed) as trouble:
+                self._mark(FAILED, str(trouble))
+                log.debug("failed: %s", trouble)
+                raise
+            except Exception as trouble:
+                self._mark(FAILED, f"{type(trouble).__name__}: {trouble}")
+                self._directory.write_text("traceback.txt", traceback.format_exc())
+                raise
+            _show(self._directory)
+
+    def _mark(self, status: str, error: str | None = None) -> None:
+        self._metrics["status"] = status
+        self._metrics["peak_memory_mb"] = peak_memory_mb()
+        if error is not None:
+            self._metrics["error"] = error
+        self._directory.write_metrics(self._metrics)
+
+    def _train_and_score(self) -> None:
+        config, began = self._config, time.perf_counter()
+        dataset = self._source.load()
+        if not dataset.environment_names:
+            raise InputError(f"data `{self._source.name}` have no phenotypes", "train on data with phenotypes")
+        labels = make_split(config.split, dataset, config.root.seed)
+        self._seconds["load"] = time.perf_counter() - began
+        self._metrics["seconds"]["load"] = self._seconds["load"]
+        if dataset.noise_ceiling_r2:
+            self._metrics["noise_ceiling_r2"] = {
+                name: value if np.isfinite(value) else None for name, value in dataset.noise_ceiling_r2.items()
+            }
+        self._say(dataset, labels)
+        model_class = models.model_class(config.model.name)
+        device = choose_device(config.root.device, config.root.precision, model_class.needs_float64)
+        facts = self._source.identity()
+        self._directory.write_json(
+            "provenance.json", provenance(self._started, facts, split_hash(labels), device) | {"ended": None}
+        )
+        predictor = self._fitted(dataset, labels, device)
+        self._metrics["num_parameters"] = predictor.model.num_parameters
+        began = time.perf_counter()
+        predicted = predictor.predict(dataset.genotypes)
+        parts = {name: labels == number for number, name in enumerate(SPLIT_NAMES)}
+        self._metrics["splits"] = score_parts(
+            dataset.phenotypes, predicted, parts, dataset.environment_names, config.root.seed
+        )
+        write_predictions(
+            self._directory,
+            dataset,
+            dataset.environment_names,
+            predicted,
+            dataset.phenotypes,
+            np.array(SPLIT_NAMES, dtype=object)[labels],
+        )
+        self._seconds["evaluate"] = time.perf_counter() - began
+        self._directory.write_json("provenance.json", provenance(self._started, facts, split_hash(labels), device))
+        self._metrics["status"] = COMPLETED
+        self._metrics["peak_memory_mb"] = peak_memory_mb()
+        write_metric_files(self._directory, self._metrics)
+
+    def _fitted(self, dataset: Dataset, labels: Labels, device: str) -> FittedPredictor:
+        """Fit on the training rows, or read the fit that an interrupted run has already finished."""
+        config, path = self._config, self._directory.best_checkpoint
+        if path.exists():
+            log.info("the fit is finished already")
+            return FittedPredictor.load(path, device, config.root.precision)
+        train, validation = (np.flatnonzero(labels == part) for part in (0, 1))
+        coding = GenotypeCoding.learn(dataset.genotypes[train], dataset.ploidy)
+        scale = PhenotypeScale.learn(dataset.phenotypes[train])
+        train_samples, validation_samples = (
+            Samples(CodedGenotypes(dataset.genotypes[rows], coding), scale.standardise(dataset.phenotypes[rows]))
+            for rows in (train, validation)
+        )
+        model = models.model_class(config.model.name)(config.model)
+        reporter = TerminalReporter(config.training.epochs)
+        context = FitContext(
+            seed=config.root.seed,
+            environment_names=dataset.environment_names,
+            training=config.training,
+            device=device,
+            precision=config.root.precision,
+            reporter=reporter,
+            checkpoints=LastCheckpoint(self._directory.path),
+            stop=self._stop,
+        )
+        began, before = time.perf_counter(), self._seconds["fit"] or 0.0
+        try:
+            model.fit(train_samples, validation_samples, context)
+        finally:
+            reporter.close()
+            self._seconds["fit"] = before + time.perf_counter() - began
+        for name, value in model.describe().items():
+            log.info("%s: %s", name, _short(value))
+        locus_ids = tuple(map(str, dataset.locus_ids.tolist()))
+        predictor = FittedPredictor(model, coding, scale, locus_ids, dataset.environment_names)
+        self._mark(RUNNING)
+        predictor.save(path)
+        return predictor
+
+    def _say(self, dataset: Dataset, labels: Labels) -> None:
+        """The options in effect and what was kept, at the top of the log."""
+        config = self._config
+        log.info("model %s", _options(config.model))
+        log.info("data %s", _options(config.data))
+        log.info("split %s, seed %d", _options(config.split), config.root.seed)
+        counts = ", ".join(f"{int((labels == part).sum())} {name}" for part, name in enumerate(SPLIT_NAMES))
+        missing = int(np.isnan(dataset.phenotypes).sum())
+        log.info(
+            "%d samples (%s), %d loci, %d environments, %d missing phenotypes",
+            dataset.num_samples,
+            counts,
+            dataset.num_loci,
+            len(dataset.environment_names),
+            missing,
+        )
+
+
+def _options(settings: Any) -> str:
+    return " ".join(f"{key}={_short(value)}" for key, value in asdict(settings).items() if value is not None)
+
+
+def _short(value: Any) -> str:
+    items = value if isinstance(value, (list, tuple)) else [value]
+    shown = [f"{item:.4g}" if isinstance(item, float) else str(item) for item in items[:6]]
+    more = f" ... ({len(items)})" if len(items) > 6 else ""
+    return ",".join(shown) + more

@@ -1,0 +1,1 @@
+"""Configuration: groups of YAML files, composed by Hydra, checked against typed settings."""

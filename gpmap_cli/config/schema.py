@@ -1,0 +1,215 @@
+"""The typed configuration of every command, and filling it from a composed mapping with all problems at once."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from gpmap_cli import models
+from gpmap_cli.dataset.settings import FileData, Split
+from gpmap_cli.errors import InputError, Problem, did_you_mean
+from gpmap_cli.prepare.sources import SOURCES
+from gpmap_cli.settings import Group, fill, setting
+from gpmap_cli.simulate.settings import SimulatedData
+from gpmap_cli.training.settings import TrainingSettings
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["float32", "float64"]
+
+
+@dataclass(frozen=True)
+class TrainRoot:
+    seed: int = setting(0, minimum=0)
+    device: Device = "auto"
+    precision: Precision = "float32"
+
+
+@dataclass(frozen=True)
+class SimulateRoot:
+    seed: int = setting(0, minimum=0)
+
+
+@dataclass(frozen=True)
+class EvaluateRoot:
+    run: str = setting()
+    rows: Literal["all", "train", "validation", "test"] = "all"
+    device: Device = "auto"
+    precision: Precision | None = None
+
+
+@dataclass(frozen=True)
+class PredictRoot:
+    run: str = setting()
+    device: Device = "auto"
+    precision: Precision | None = None
+
+
+@dataclass(frozen=True)
+class PrepareRoot:
+    out: str = setting()
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class InfoRoot:
+    path: tuple[str, ...] = field()
+
+
+@dataclass(frozen=True)
+class ReportRoot:
+    runs: tuple[str, ...] = field()
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: one line of help, an example, the settings at its root, the groups it takes."""
+
+    name: str
+    summary: str
+    example: str
+    root: type
+    groups: tuple[str, ...] = ()
+    optional_groups: tuple[str, ...] = ()
+    bare_paths: str | None = None  # the key that paths without a key go to
+    writes_run_dir: bool = True
+
+
+COMMANDS = {
+    command.name: command
+    for command in (
+        Command(
+            "simulate",
+            "draw a dataset with known truth into a dataset file",
+            "gpmap simulate data.order=4 data.epsilon=0.3",
+            SimulateRoot,
+            ("data",),
+        ),
+        Command(
+            "prepare",
+            "turn files of other formats into a dataset file (or a run directory)",
+            "gpmap prepare source=arrays source.path=raw.h5 out=cross.h5",
+            PrepareRoot,
+            ("source",),
+            writes_run_dir=False,
+        ),
+        Command(
+            "info",
+            "say what is in a dataset file or a run directory",
+            "gpmap info cross.h5",
+            InfoRoot,
+            bare_paths="path",
+            writes_run_dir=False,
+        ),
+        Command(
+            "train",
+            "fit a model, score it, and keep all of it in a run directory; -m sweeps",
+            "gpmap train -m model=ridge,pairwise,attention data=rbd",
+            TrainRoot,
+            ("data", "model", "training", "split"),
+        ),
+        Command(
+            "evaluate",
+            "score a fitted model, on its own data or on others",
+            "gpmap evaluate run=outputs/train/DATE/TIME rows=test",
+            EvaluateRoot,
+            optional_groups=("data", "split"),
+        ),
+        Command(
+            "predict",
+            "predict phenotypes of genotypes",
+            "gpmap predict run=outputs/train/DATE/TIME data=file data.path=new.h5",
+            PredictRoot,
+            optional_groups=("data",),
+        ),
+        Command(
+            "report",
+            "tables and figures over many runs",
+            "gpmap report outputs/multirun/DATE/TIME",
+            ReportRoot,
+            bare_paths="runs",
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole, checked configuration: the root's own settings and one settings object per group."""
+
+    command: str
+    root: Any
+    groups: dict[str, Any]
+
+    def mapping(self) -> dict[str, Any]:
+        """The configuration as plain values, in the order of the YAML files: what `config.yaml` holds."""
+        plain: dict[str, Any] = {name: _plain(value) for name, value in self.groups.items()}
+        plain.update(_plain(self.root))
+        return plain
+
+    def __getattr__(self, name: str) -> Any:
+        groups = self.__dict__["groups"]
+        if name in groups:
+            return groups[name]
+        raise AttributeError(name)
+
+
+def load_config(command: str, mapping: Mapping[str, Any]) -> Config:
+    """Check a composed mapping. All problems are raised together as one InputError."""
+    spec = COMMANDS[command]
+    problems: list[Problem] = []
+    all_groups = (*spec.groups, *spec.optional_groups)
+    own = {key: value for key, value in mapping.items() if key not in all_groups}
+    root_keys = [item.name for item in dataclasses.fields(spec.root)]
+    for key in list(own):
+        if key not in root_keys:
+            del own[key]
+            problems.append(
+                Problem(f"{key} is not a setting of {command}", did_you_mean(key, [*root_keys, *all_groups]))
+            )
+    root = fill(spec.root, own, Group("", command), problems)
+    groups: dict[str, Any] = {}
+    for name in all_groups:
+        part = mapping.get(name)
+        if part is None:
+            if name in spec.groups:
+                problems.append(Problem(f"{name} is not set", f"choose one with {name}=..."))
+            else:
+                groups[name] = None
+            continue
+        if not isinstance(part, Mapping):
+            problems.append(Problem(f"{name} must be one of its choices, got `{part}`", f"see gpmap {command} --help"))
+            continue
+        groups[name] = _fill_group(name, part, problems)
+    if problems:
+        raise InputError(problems)
+    return Config(command, root, groups)
+
+
+def _fill_group(name: str, part: Mapping[str, Any], problems: list[Problem]) -> Any:
+    chosen = str(part.get("name") or name)
+    prefix = f"{name}."
+    if name == "split":
+        return fill(Split, part, Group(prefix, f"split={part.get('method', 'random')}"), problems)
+    if name == "training":
+        return fill(TrainingSettings, part, Group(prefix, chosen), problems)
+    if name == "data":
+        kind = SimulatedData if chosen == "simulated" else FileData
+        return fill(kind, part, Group(prefix, chosen), problems)
+    kinds = SOURCES if name == "source" else None
+    known = tuple(kinds) if kinds is not None else models.names()
+    if chosen not in known:
+        problems.append(Problem(f"`{chosen}` is not a {name} of this program", did_you_mean(chosen, known, f"{name}=")))
+        return None
+    kind = kinds[chosen] if kinds is not None else models.settings_class(chosen)
+    return fill(kind, part, Group(prefix, chosen), problems)
+
+
+def _plain(settings: Any) -> Any:
+    if settings is None:
+        return None
+    return {
+        item.name: list(value) if isinstance(value := getattr(settings, item.name), tuple) else value
+        for item in dataclasses.fields(settings)
+    }

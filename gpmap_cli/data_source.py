@@ -1,0 +1,97 @@
+"""Where the samples of a run come from: drawn by the simulator or read from a dataset file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from gpmap_cli.dataset.contents import Dataset
+from gpmap_cli.dataset.file import DatasetFile
+from gpmap_cli.dataset.package_data import resolve
+from gpmap_cli.dataset.settings import FileData
+from gpmap_cli.errors import InputError
+from gpmap_cli.random_streams import stream
+from gpmap_cli.simulate.settings import SimulatedData
+from gpmap_cli.simulate.simulation import check_simulation, simulate
+
+
+class Source(Protocol):
+    """Samples that can be checked cheaply before they are read."""
+
+    name: str
+
+    def check(self) -> None:
+        """Refuse what can be refused without reading genotypes."""
+
+    def load(self) -> Dataset:
+        """The samples, with what the settings select."""
+
+    def identity(self) -> dict[str, str | int | None]:
+        """What pins the data down, for the provenance: file and SHA-256, or the seed of a simulation."""
+
+
+def open_source(settings: SimulatedData | FileData, seed: int) -> Source:
+    """The source that the settings of the `data` group describe; `seed` is the run's."""
+    own = seed if settings.seed is None else settings.seed
+    return FileSource(settings, own) if isinstance(settings, FileData) else SimulatedSource(settings, own)
+
+
+@dataclass
+class SimulatedSource:
+    """Data drawn anew from the settings and the seed."""
+
+    settings: SimulatedData
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return self.settings.name
+
+    def check(self) -> None:
+        check_simulation(self.settings)
+
+    def load(self) -> Dataset:
+        return simulate(self.settings, self.seed)
+
+    def identity(self) -> dict[str, str | int | None]:
+        return {"path": None, "sha256": None, "simulation_seed": self.seed}
+
+
+class FileSource:
+    """A dataset file and the part of it that is asked for."""
+
+    def __init__(self, settings: FileData, seed: int) -> None:
+        self._settings, self._seed = settings, seed
+        self.name = settings.name
+        self._path = resolve(settings.path or "")
+
+    def _open(self) -> DatasetFile:
+        return DatasetFile(self._path, self._settings.where_to_get_it)
+
+    def check(self) -> None:
+        with self._open() as file:
+            file.find_loci(self._settings.loci)
+            file.find_environments(self._settings.environments)
+            wanted = self._settings.num_samples
+            if wanted is not None and wanted > file.num_samples:
+                raise InputError(
+                    f"data.num_samples is {wanted} but {self._path} has {file.num_samples} samples",
+                    f"set data.num_samples to at most {file.num_samples}, or leave it out",
+                )
+
+    def load(self) -> Dataset:
+        settings = self._settings
+        with self._open() as file:
+            rows = None
+            if settings.num_samples is not None and settings.num_samples < file.num_samples:
+                order = stream(self._seed, "subset").permutation(file.num_samples)
+                rows = np.sort(order[: settings.num_samples])
+            loci = None if settings.loci is None else file.find_loci(settings.loci)
+            environments = None if settings.environments is None else file.find_environments(settings.environments)
+            return file.load(rows, loci, environments)
+
+    def identity(self) -> dict[str, str | int | None]:
+        with self._open() as file:
+            return {"path": str(self._settings.path), "sha256": file.sha256(), "simulation_seed": None}

@@ -1,0 +1,24 @@
+"""Settings of the importer of plain arrays. No array library is imported here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from gpmap_cli.errors import Problem
+from gpmap_cli.settings import Group, setting
+
+
+@dataclass(frozen=True)
+class ArraysSource:
+    """Plain arrays: an HDF5 file, a directory of .npy files, or one .npz file, under the documented names."""
+
+    name: str = "arrays"
+    path: str | None = None
+    ploidy: int | None = setting(None, minimum=1, maximum=16)
+    coding: Literal["dosage", "plus_minus_one"] = "dosage"
+
+    def problems(self, group: Group) -> list[Problem]:
+        if self.path is None:
+            return [Problem(f"{group.prefix}path is not set", f"add {group.prefix}path=FILE.h5 (or .npz, or a directory)")]
+        return []

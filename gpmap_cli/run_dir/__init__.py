@@ -1,0 +1,1 @@
+"""A run's directory: configuration, status, metrics, predictions, checkpoints, provenance and log."""

@@ -1,0 +1,113 @@
+"""A fitted model with all it needs to predict phenotypes of raw genotypes, and its file."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpmap_cli import models
+from gpmap_cli.dataset.coding import CodedGenotypes, GenotypeCoding, PhenotypeScale
+from gpmap_cli.dataset.contents import Dataset
+from gpmap_cli.errors import InputError, Problem, listing
+from gpmap_cli.models.base import Model
+from gpmap_cli.run_dir.checkpoints import load_arrays, save_arrays
+from gpmap_cli.settings import Group, fill
+
+
+@dataclass
+class FittedPredictor:
+    """Genotypes of N samples at L loci -> phenotypes (N, E) in their own units.
+
+    locus_ids is None for a model that came without names: its loci and environments match by order.
+    """
+
+    model: Model
+    coding: GenotypeCoding
+    scale: PhenotypeScale
+    locus_ids: tuple[str, ...] | None
+    environment_names: tuple[str, ...]
+
+    @property
+    def matches_by_order(self) -> bool:
+        return self.locus_ids is None
+
+    def predict(self, genotypes: NDArray) -> NDArray[np.float64]:
+        """Phenotypes (N, E) of stored genotypes (N, L) in the model's own order of loci."""
+        return self.scale.restore(self.model.predict(CodedGenotypes(genotypes, self.coding)))
+
+    def genotypes_of(self, dataset: Dataset) -> NDArray:
+        """The dataset's genotypes at the model's loci, in the model's order. A locus that lacks is refused."""
+        if dataset.ploidy != self.coding.ploidy:
+            raise InputError(
+                f"the model was fitted to genotypes of ploidy {self.coding.ploidy}, these have {dataset.ploidy}",
+                "use data of the same ploidy",
+            )
+        if self.locus_ids is None:
+            if dataset.num_loci != self.model.num_loci:
+                raise InputError(
+                    f"the model has {self.model.num_loci} loci and the data have {dataset.num_loci};"
+                    " the model came without locus ids, so they match by order",
+                    "use data of the same loci in the same order",
+                )
+            return dataset.genotypes
+        place = {locus: column for column, locus in enumerate(dataset.locus_ids.tolist())}
+        absent = [locus for locus in self.locus_ids if locus not in place]
+        if absent:
+            raise InputError(
+                f"{len(absent)} of the model's {len(self.locus_ids)} loci are not in the data: {listing(absent, 5)}",
+                "use data genotyped at the same loci, with the same locus ids",
+            )
+        columns = np.array([place[locus] for locus in self.locus_ids])
+        if len(columns) == dataset.num_loci and (columns == np.arange(len(columns))).all():
+            return dataset.genotypes
+        return dataset.genotypes[:, columns]
+
+    def save(self, path: Path) -> None:
+        """Write the model to a file that `load` reads, whole or not at all."""
+        arrays: dict[str, NDArray] = {}
+        for part, state in (
+            ("model", self.model.state()),
+            ("coding", self.coding.state()),
+            ("scale", self.scale.state()),
+        ):
+            arrays.update({f"{part}/{name}": array for name, array in state.items()})
+        facts = {
+            "settings": asdict(self.model.settings),
+            "locus_ids": self.locus_ids,
+            "environment_names": self.environment_names,
+        }
+        path.parent.mkdir(exist_ok=True)
+        save_arrays(path, arrays, facts)
+
+    @classmethod
+    def load(cls, path: Path, device: str = "cpu", precision: str = "float32") -> FittedPredictor:
+        """Read a fitted model; only this program's own models are made, and nothing in the file is executed."""
+        arrays, facts = load_arrays(path)
+        parts: dict[str, dict[str, NDArray]] = {"model": {}, "coding": {}, "scale": {}}
+        hint = "use another run, or train again"
+        try:
+            for name, array in arrays.items():
+                part, key = name.split("/", 1)
+                parts[part][key] = array
+            name = str(facts["settings"]["name"])
+            problems: list[Problem] = []
+            settings = fill(models.settings_class(name), facts["settings"], Group("model.", name), problems)
+            if settings is None:
+                raise InputError(problems)
+            model = models.model_class(name).from_state(settings, parts["model"])
+            model.device, model.precision = device, precision
+            locus_ids = facts["locus_ids"]
+            return cls(
+                model,
+                GenotypeCoding.from_state(parts["coding"]),
+                PhenotypeScale.from_state(parts["scale"]),
+                None if locus_ids is None else tuple(map(str, locus_ids)),
+                tuple(map(str, facts["environment_names"])),
+            )
+        except InputError:
+            raise
+        except (KeyError, ValueError, TypeError, IndexError, AttributeError) as trouble:
+            raise InputError(f"{path}: the checkpoint is damaged ({trouble!r})", hint) from trouble

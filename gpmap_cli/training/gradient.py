@@ -1,0 +1,261 @@
+"""Fitting by gradient descent: Adam on shuffled batches, the best epoch by validation R^2, resumable at any step.
+
+The course of a fit is a function of the seed alone: the order of an epoch comes from a stream of its own, the
+learning rate from the step number. What is saved between two steps (weights, Adam's moments, the best weights,
+the sums of the epoch so far) therefore continues to bitwise the same result on the same machine.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gpmap_cli.errors import FitFailed, Interrupted
+from gpmap_cli.random_streams import stream
+from gpmap_cli.training.context import Epoch, FitContext
+from gpmap_cli.training.settings import TrainingSettings
+
+Arrays = dict[str, NDArray]
+
+
+class Problem(Protocol):
+    """What is fitted: a network, its training examples and its validation score."""
+
+    network: torch.nn.Module
+    num_examples: int
+
+    def loss(self, examples: torch.Tensor) -> torch.Tensor:
+        """Mean squared error of these training examples (numbers 0..num_examples-1)."""
+
+    def validate(self) -> tuple[float | None, float | None]:
+        """Loss and R^2 of the validation samples; None where undefined."""
+
+
+def learning_rate(settings: TrainingSettings, step: int, num_steps: int) -> float:
+    """Learning rate of a step: constant, or one cycle (linear warm-up, then a cosine down to nothing)."""
+    if settings.schedule == "constant":
+        return settings.learning_rate
+    warmup = max(1, round(settings.warmup_fraction * num_steps))
+    if step < warmup:
+        return settings.learning_rate * (step + 1) / warmup
+    progress = (step - warmup) / max(1, num_steps - warmup)
+    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def fit_each(
+    environments: Sequence[str], make: Callable[[int], Problem], context: FitContext
+) -> list[Arrays]:
+    """Fit one network after the other and return the best weights of each.
+
+    `environments` names them (one empty name for a joint fit); `make(i)` builds the i-th problem. A fit that was
+    interrupted goes on where `context.checkpoints` left it.
+    """
+    journal = _Journal(context)
+    finished: list[Arrays] = []
+    for number, environment in enumerate(environments):
+        if number < journal.num_finished:
+            finished.append(journal.finished(number))
+            continue
+        descent = _Descent(make(number), number, environment, context, journal)
+        finished.append(descent.run())
+    return finished
+
+
+@dataclass
+class _Progress:
+    """Where a fit stands, besides its arrays."""
+
+    epoch: int = 1
+    batch: int = 0
+    loss_sum: float = 0.0
+    seconds: float = 0.0
+    best_r2: float | None = None
+    best_epoch: int = 0
+
+
+class _Journal:
+    """All that resuming needs: finished fits, the current one, and the history of both."""
+
+    def __init__(self, context: FitContext) -> None:
+        self._store = context.checkpoints
+        self._arrays: Arrays = {}
+        self.history: list[Epoch] = []
+        self.num_finished = 0
+        self.current: tuple[Arrays, _Progress] | None = None
+        saved = self._store.load() if self._store else None
+        if saved is not None:
+            arrays, facts = saved
+            self.num_finished = facts["num_finished"]
+            self.history = [Epoch(**row) for row in facts["history"]]
+            self._arrays = {name: array for name, array in arrays.items() if name.startswith("finished/")}
+            if facts["progress"] is not None:
+                self.current = _under("current/", arrays), _Progress(**facts["progress"])
+
+    def finished(self, number: int) -> Arrays:
+        return _under(f"finished/{number}/", self._arrays)
+
+    def close(self, number: int, best: Arrays) -> None:
+        """A fit is done: keep its best weights and forget the rest."""
+        self._arrays.update({f"finished/{number}/{name}": array for name, array in best.items()})
+        self.num_finished = number + 1
+        self.save(None, None)
+
+    def save(self, current: Arrays | None, progress: _Progress | None) -> None:
+        self.current = None
+        if self._store is None:
+            return
+        arrays = dict(self._arrays)
+        arrays.update({f"current/{name}": array for name, array in (current or {}).items()})
+        facts: dict[str, Any] = {
+            "num_finished": self.num_finished,
+            "progress": None if progress is None else asdict(progress),
+            "history": [asdict(row) for row in self.history],
+        }
+        self._store.save(arrays, facts, self.history)
+
+
+class _Descent:
+    """One network's way down."""
+
+    def __init__(
+        self, problem: Problem, number: int, environment: str, context: FitContext, journal: _Journal
+    ) -> None:
+        self._problem, self._network = problem, problem.network
+        self._number, self._environment = number, environment
+        self._context, self._settings, self._journal = context, context.training, journal
+        self._batch_size = min(self._settings.batch_size, problem.num_examples)
+        full, rest = divmod(problem.num_examples, self._batch_size)
+        self._steps_per_epoch = full + (rest > 0 and not self._settings.drop_last)
+        self._num_steps = self._steps_per_epoch * self._settings.epochs
+        self._optimizer = torch.optim.Adam(
+            self._network.parameters(), lr=self._settings.learning_rate, fused=context.device in ("cpu", "cuda")
+        )
+        self._progress = _Progress()
+        self._best = self._weights()
+        if journal.current is not None:
+            self._restore(*journal.current)
+            journal.current = None
+        self._last_saved = time.monotonic()
+
+    def run(self) -> Arrays:
+        """Go through the remaining epochs and return the weights of the best one."""
+        progress, settings = self._progress, self._settings
+        done = (progress.epoch - 1) * self._steps_per_epoch + progress.batch
+        self._context.reporter.begin(self._environment, self._num_steps, done)
+        self._context.stop.deferred = True
+        try:
+            while progress.epoch <= settings.epochs and not self._out_of_patience():
+                self._epoch()
+        finally:
+            self._context.stop.deferred = False
+        self._journal.close(self._number, self._best)
+        return self._best
+
+    def _out_of_patience(self) -> bool:
+        patience = self._settings.patience
+        return patience is not None and self._progress.epoch - 1 - self._progress.best_epoch >= patience
+
+    def _epoch(self) -> None:
+        progress, settings = self._progress, self._settings
+        order = stream(self._context.seed, "batches", self._number, progress.epoch)
+        examples = torch.from_numpy(order.permutation(self._problem.num_examples)).to(self._context.device)
+        began = time.perf_counter()
+        self._network.train()
+        rate = settings.learning_rate
+        while progress.batch < self._steps_per_epoch:
+            step = (progress.epoch - 1) * self._steps_per_epoch + progress.batch
+            rate = learning_rate(settings, step, self._num_steps)
+            loss = self._step(examples[progress.batch * self._batch_size :][: self._batch_size], rate)
+            progress.loss_sum += loss
+            progress.batch += 1
+            self._context.reporter.step(progress.loss_sum / progress.batch)
+            if self._context.stop.requested or self._time_to_save():
+                progress.seconds += time.perf_counter() - began
+                self._save()
+                if self._context.stop.requested:
+                    raise Interrupted
+                began = time.perf_counter()
+        progress.seconds += time.perf_counter() - began
+        self._network.eval()
+        with torch.no_grad():
+            validation_loss, validation_r2 = self._problem.validate()
+        row = Epoch(
+            self._environment,
+            progress.epoch,
+            progress.loss_sum / self._steps_per_epoch,
+            validation_loss,
+            validation_r2,
+            rate,
+            progress.seconds,
+        )
+        self._journal.history.append(row)
+        # Without a defined validation R^2 there is nothing to choose by: the last epoch stands.
+        if validation_r2 is None or progress.best_r2 is None or validation_r2 > progress.best_r2:
+            progress.best_r2, progress.best_epoch = validation_r2, progress.epoch
+            self._best = self._weights()
+        progress.epoch, progress.batch, progress.loss_sum, progress.seconds = progress.epoch + 1, 0, 0.0, 0.0
+        self._context.reporter.epoch(row)
+        if self._time_to_save():
+            self._save()
+
+    def _step(self, examples: torch.Tensor, rate: float) -> float:
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        self._optimizer.zero_grad(set_to_none=True)
+        loss = self._problem.loss(examples)
+        loss.backward()
+        if self._settings.max_gradient_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self._network.parameters(), self._settings.max_gradient_norm)
+        self._optimizer.step()
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            where = f" in environment {self._environment}" if self._environment else ""
+            raise FitFailed(
+                f"the loss became {value} in epoch {self._progress.epoch}{where}: the fit diverges;"
+                f" lower training.learning_rate (now {self._settings.learning_rate:g})"
+            )
+        return value
+
+    def _time_to_save(self) -> bool:
+        return (
+            self._context.checkpoints is not None
+            and time.monotonic() - self._last_saved >= self._settings.checkpoint_seconds
+        )
+
+    def _save(self) -> None:
+        arrays = {f"weights/{name}": array for name, array in self._weights().items()}
+        arrays.update({f"best/{name}": array for name, array in self._best.items()})
+        for (name, _), state in zip(self._network.named_parameters(), self._optimizer_states(), strict=True):
+            for key in ("step", "exp_avg", "exp_avg_sq"):
+                arrays[f"adam/{name}/{key}"] = state[key].cpu().numpy().copy()
+        self._journal.save(arrays, self._progress)
+        self._last_saved = time.monotonic()
+
+    def _restore(self, arrays: Arrays, progress: _Progress) -> None:
+        self._progress, self._best = progress, _under("best/", arrays)
+        self._network.load_state_dict(
+            {name: torch.from_numpy(array) for name, array in _under("weights/", arrays).items()}
+        )
+        saved = self._optimizer.state_dict()
+        saved["state"] = {
+            number: {key: torch.from_numpy(array.copy()) for key, array in _under(f"adam/{name}/", arrays).items()}
+            for number, (name, _) in enumerate(self._network.named_parameters())
+        }
+        self._optimizer.load_state_dict(saved)
+
+    def _optimizer_states(self) -> list[dict[str, torch.Tensor]]:
+        return [self._optimizer.state[parameter] for parameter in self._network.parameters()]
+
+    def _weights(self) -> Arrays:
+        return {name: value.detach().cpu().numpy().copy() for name, value in self._network.state_dict().items()}
+
+
+def _under(prefix: str, arrays: Arrays) -> Arrays:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

@@ -1,0 +1,100 @@
+"""What networks are fitted to: the measured phenotypes of the training samples."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gpmap_cli.metrics import mean_r2, r2_score
+from gpmap_cli.training.batches import DeviceGenotypes
+
+# At most this many numbers in one (batch, tokens, tokens) tensor when predicting.
+_LARGEST_PREDICTION = 2**24
+
+
+class OnePhenotype:
+    """One environment: every training sample measured there is an example."""
+
+    def __init__(
+        self,
+        network: torch.nn.Module,
+        genotypes: DeviceGenotypes,
+        phenotype: NDArray[np.float64],
+        validation_genotypes: DeviceGenotypes,
+        validation_phenotype: NDArray[np.float64],
+    ) -> None:
+        self.network = network
+        like = next(network.parameters())
+        self._rows = torch.from_numpy(np.flatnonzero(~np.isnan(phenotype))).to(like.device)
+        self._phenotype = torch.from_numpy(phenotype).to(like.device, like.dtype)
+        self._genotypes, self._validation_genotypes = genotypes, validation_genotypes
+        self._validation_phenotype = validation_phenotype
+        self.num_examples = len(self._rows)
+
+    def loss(self, examples: torch.Tensor) -> torch.Tensor:
+        rows = self._rows[examples]
+        return ((self.network(self._genotypes[rows]) - self._phenotype[rows]) ** 2).mean()
+
+    def validate(self) -> tuple[float | None, float | None]:
+        predicted = predict_in_batches(self.network, self._validation_genotypes).double().cpu().numpy()
+        return loss_and_r2(self._validation_phenotype[:, None], predicted[:, None])
+
+
+class EveryCell:
+    """All environments jointly: every measured (sample, environment) cell is an example, labelled with its own."""
+
+    def __init__(
+        self,
+        network: torch.nn.Module,
+        genotypes: DeviceGenotypes,
+        phenotypes: NDArray[np.float64],
+        validation_genotypes: DeviceGenotypes,
+        validation_phenotypes: NDArray[np.float64],
+    ) -> None:
+        self.network = network
+        like = next(network.parameters())
+        rows, environments = np.nonzero(~np.isnan(phenotypes))
+        self._rows = torch.from_numpy(rows).to(like.device)
+        self._environments = torch.from_numpy(environments).to(like.device)
+        self._phenotypes = torch.from_numpy(phenotypes[rows, environments]).to(like.device, like.dtype)
+        self._genotypes, self._validation_genotypes = genotypes, validation_genotypes
+        self._validation_phenotypes = validation_phenotypes
+        self.num_examples = len(rows)
+
+    def loss(self, examples: torch.Tensor) -> torch.Tensor:
+        predicted = self.network(self._genotypes[self._rows[examples]], self._environments[examples])
+        return ((predicted - self._phenotypes[examples]) ** 2).mean()
+
+    def validate(self) -> tuple[float | None, float | None]:
+        columns = [
+            predict_in_batches(self.network, self._validation_genotypes, environment)
+            for environment in range(self._validation_phenotypes.shape[1])
+        ]
+        return loss_and_r2(self._validation_phenotypes, torch.stack(columns, dim=1).double().cpu().numpy())
+
+
+def predict_in_batches(
+    network: torch.nn.Module, genotypes: DeviceGenotypes, environment: int | None = None
+) -> torch.Tensor:
+    """Predictions (N,) of all samples, in batches as large as memory reasonably allows."""
+    step = max(1, min(4096, _LARGEST_PREDICTION // (genotypes.num_loci + 1) ** 2))
+    parts = []
+    with torch.no_grad():
+        for start in range(0, len(genotypes), step):
+            batch = genotypes[slice(start, start + step)]
+            if environment is None:
+                parts.append(network(batch))
+            else:
+                parts.append(network(batch, torch.full((len(batch),), environment, device=batch.device)))
+    return torch.cat(parts)
+
+
+def loss_and_r2(observed: NDArray, predicted: NDArray) -> tuple[float | None, float | None]:
+    """Mean squared error over all measured cells, and the mean over environments of R^2; (N, E) both."""
+    known = ~np.isnan(observed)
+    if not known.any():
+        return None, None
+    loss = float(((observed - predicted)[known] ** 2).mean())
+    columns = range(observed.shape[1])
+    return loss, mean_r2([r2_score(observed[:, column], predicted[:, column]) for column in columns])
