@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
-import sys
 
+from gpmap_cli.config.compose import show_through_hydra
+from gpmap_cli.config.files import ROOT_GROUPS
 from gpmap_cli.config.schema import COMMANDS
 from gpmap_cli.errors import InputError, did_you_mean
 
@@ -20,7 +23,7 @@ def complete(words: list[str]) -> int:
             did_you_mean(shell, SHELLS, f"{action or 'install'}="),
         )
     if action != "query":
-        _ask_hydra(next(iter(COMMANDS)), words)
+        show_through_hydra(next(iter(COMMANDS)), ["-sc"], words)
         return 0
     line = os.environ.get("COMP_LINE", "")
     typed = line.split()
@@ -32,19 +35,13 @@ def complete(words: list[str]) -> int:
     # Hydra expects overrides right after the program's name.
     start = line.index(typed[1], len(typed[0])) + len(typed[1])
     os.environ["COMP_LINE"] = f"{typed[0]}{line[start:]}"
-    _ask_hydra(typed[1], words)
+    answer = io.StringIO()
+    with contextlib.redirect_stdout(answer):
+        show_through_hydra(typed[1], ["-sc"], words)
+    # All commands share one directory of groups; only the groups of this one make sense here.
+    command = COMMANDS[typed[1]]
+    strange = set(ROOT_GROUPS) - {*command.groups, *command.optional_groups}
+    if command.name == "train":
+        strange.discard("experiment")
+    print(" ".join(word for word in answer.getvalue().split() if word.split("=")[0].rstrip("/") not in strange))
     return 0
-
-
-def _ask_hydra(command: str, words: list[str]) -> None:
-    import hydra
-
-    from gpmap_cli.config.compose import prepare_hydra
-    from gpmap_cli.config.files import config_directory
-
-    prepare_hydra()
-    typed, sys.argv = sys.argv, [sys.argv[0], "-sc", *words]
-    try:
-        hydra.main(config_path=str(config_directory()), config_name=command, version_base="1.3")(lambda _: None)()
-    finally:
-        sys.argv = typed

@@ -1,100 +1,113 @@
-"""Composing a configuration with Hydra, and saying in one line what Hydra says in many."""
+"""Composing configurations with Hydra, and saying in one line what Hydra says in many."""
 
 from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from gpmap_cli.config.command_line import CommandLine, check_overrides, quoted
-from gpmap_cli.config.files import config_directory
-from gpmap_cli.config.schema import Command, Config, load_config
-from gpmap_cli.errors import InputError, Problem, did_you_mean
+from gpmap_cli.config.command_line import quoted
+from gpmap_cli.config.files import choices, config_directory
+from gpmap_cli.config.schema import COMMANDS
+from gpmap_cli.errors import InputError, did_you_mean
+
+_HYDRA_KEYS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.job.name", "hydra.sweeper.params")
 
 
-class RunNames:
-    """The parts of directory names that must be the same wherever a configuration is composed again."""
+@dataclass(frozen=True)
+class Composed:
+    """What Hydra made of a command line: the plain configuration, and what it says of directories and sweeps."""
 
-    time = ""
-    job = "job"
-
-    @classmethod
-    def begin(cls) -> None:
-        """A new command: its time, with a random part so that two of the same second never meet."""
-        cls.time = f"{datetime.now():%H-%M-%S}-{secrets.token_hex(3)}"
-
-
-def prepare_hydra() -> None:
-    """Tell Hydra of `${gpmap.time:}` and `${gpmap.job_name:}`, and of our own default launcher and sweeper."""
-    from hydra.core.config_store import ConfigStore
-    from hydra.core.plugins import Plugins
-    from omegaconf import OmegaConf
-
-    Plugins.instance()  # reads Hydra's own `basic` ones, which ours replace
-    store = ConfigStore.instance()
-    for kind, target in (("launcher", "basic.BasicLauncher"), ("sweeper", "sweeper.Sweeper")):
-        node = {"_target_": f"gpmap_cli.launchers.{target}"}
-        store.store(group=f"hydra/{kind}", name="basic", node=node, provider="gpmap")
-    OmegaConf.register_new_resolver("gpmap.time", lambda: RunNames.time, replace=True)
-    OmegaConf.register_new_resolver("gpmap.job_name", lambda: RunNames.job, replace=True)
+    mapping: dict[str, Any]
+    run_dir: Path
+    sweep_dir: Path
+    sweep_subdir: str
+    sweep_params: dict[str, str]
+    launcher: str
 
 
-def check(line: CommandLine, command: Command) -> tuple[Config, Path]:
-    """Compose and check a single run's configuration before anything is made on the disk.
+class Composer:
+    """Composes configurations of one command; within `composer(...)` only."""
 
-    Returns it with the run directory that it names. All problems are raised at once.
-    """
-    overrides, problems = check_overrides(line, command)
-    mapping, run_dir = compose(command, overrides, line.config_dir)
-    try:
-        config = load_config(command.name, mapping)
-    except InputError as found:
-        raise InputError([*problems, *found.problems]) from None
-    if problems:
-        raise InputError(problems)
-    return config, run_dir
+    def __init__(self, command: str, config_dir: Path | None) -> None:
+        self._command, self._config_dir = command, config_dir
+        self._searchpath = [] if config_dir is None else [f"hydra.searchpath=[{quoted(config_dir.as_uri())}]"]
+        self._time = f"{datetime.now():%H-%M-%S}-{secrets.token_hex(3)}"
+        self._job_name = "job"
+
+    def register_names(self) -> None:
+        """Directory names: the same time in all jobs of a sweep, a random part so that no two runs ever meet."""
+        from omegaconf import OmegaConf
+
+        OmegaConf.register_new_resolver("gpmap.time", lambda: self._time, replace=True)
+        OmegaConf.register_new_resolver("gpmap.job_name", lambda: self._job_name, replace=True)
+
+    def compose(self, overrides: Sequence[str], job_name: str = "job") -> Composed:
+        """The configuration of these overrides. What cannot be composed is an InputError."""
+        from hydra import compose
+        from hydra.errors import HydraException
+        from omegaconf import OmegaConf
+        from omegaconf.errors import OmegaConfBaseException
+
+        self._job_name = job_name
+        try:
+            made = compose(self._command, [*overrides, *self._searchpath], return_hydra_config=True)
+            hydra = made.hydra
+            params = OmegaConf.to_container(hydra.sweeper.params) if hydra.sweeper.get("params") else {}
+            assert isinstance(params, dict)
+            return Composed(
+                _plain(made),
+                Path(str(hydra.run.dir)),
+                Path(str(hydra.sweep.dir)),
+                str(hydra.sweep.subdir),
+                {str(key): str(value) for key, value in params.items()},
+                str(hydra.runtime.choices.get("hydra/launcher")),
+            )
+        except (HydraException, OmegaConfBaseException) as trouble:
+            raise explain(trouble, self._command, self._config_dir) from trouble
+        except (OSError, ValueError) as trouble:
+            if isinstance(trouble, InputError):
+                raise
+            raise InputError(f"a configuration file cannot be read ({trouble})", "check --config-dir") from trouble
 
 
-def compose(command: Command, overrides: list[str], config_dir: Path | None) -> tuple[dict[str, Any], Path]:
-    """The composed mapping of a command and its run directory."""
-    from hydra import compose as hydra_compose
+@contextmanager
+def composer(command: str, config_dir: Path | None) -> Iterator[Composer]:
+    """A composer over the packaged files and, after them, the user's own `config_dir`."""
     from hydra import initialize_config_dir
+
+    made = Composer(command, config_dir)
+    made.register_names()
+    with initialize_config_dir(str(config_directory()), job_name=command, version_base="1.3"):
+        yield made
+
+
+def show_through_hydra(command: str, flags: list[str], overrides: list[str]) -> None:
+    """`--cfg`, `--info` and `--hydra-help`: what Hydra itself prints."""
+    import os
+    import sys
+
+    import hydra
     from hydra.errors import HydraException
-    from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    prepare_hydra()
-    if config_dir is not None and not any(word.startswith("hydra.searchpath=") for word in overrides):
-        overrides = [*overrides, f"hydra.searchpath=[{quoted(config_dir.as_uri())}]"]
+    Composer(command, None).register_names()
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # raise instead of printing and exiting
+    typed, sys.argv = sys.argv, [sys.argv[0], *flags, *overrides, f"hydra.job.name={command}"]
     try:
-        with initialize_config_dir(str(config_directory()), job_name=command.name, version_base="1.3"):
-            composed = hydra_compose(command.name, overrides, return_hydra_config=True)
-        run_dir = Path(str(composed.hydra.run.dir))
-        return plain_mapping(composed), run_dir
+        hydra.main(config_path=str(config_directory()), config_name=command, version_base="1.3")(lambda _: None)()
     except (HydraException, OmegaConfBaseException) as trouble:
         raise explain(trouble, command) from trouble
-    except OSError as trouble:
-        raise InputError(f"a configuration file cannot be read ({trouble})", "check --config-dir") from trouble
-    except ValueError as trouble:  # YAML of the user's own files
-        raise InputError(f"a configuration file is not valid YAML ({trouble})", "check --config-dir") from trouble
+    finally:
+        sys.argv = typed
 
 
-def plain_mapping(composed: Any) -> dict[str, Any]:
-    """A composed configuration without Hydra's own part, resolved, as plain values."""
-    from omegaconf import OmegaConf
-
-    with_interpolations = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
-    if OmegaConf.missing_keys(with_interpolations):
-        keys = sorted(OmegaConf.missing_keys(with_interpolations))
-        raise InputError([Problem(f"{key} is not set", f"add {key}=...") for key in keys])
-    mapping = OmegaConf.to_container(with_interpolations, resolve=True)
-    assert isinstance(mapping, dict)
-    return {str(key): value for key, value in mapping.items()}
-
-
-def explain(trouble: Exception, command: Command) -> InputError:
+def explain(trouble: Exception, command: str, config_dir: Path | None = None) -> InputError:
     """An error of Hydra or OmegaConf as one message and one hint."""
     text = " ".join(str(trouble).split()) or type(trouble).__name__
     cause = trouble.__cause__
@@ -102,8 +115,35 @@ def explain(trouble: Exception, command: Command) -> InputError:
         text = f"{text} ({' '.join(str(cause).split())})"
     key = re.search(r"Could not override '([^']+)'", text)
     if key is not None and key[1].startswith("hydra"):
+        return InputError(f"{key[1]} is not a setting of Hydra", did_you_mean(key[1], _HYDRA_KEYS))
+    choice = re.search(r"Could not find '([\w/]+)/([^/']+)' Available options", text)
+    if choice is not None:
         return InputError(
-            f"{key[1]} is not a setting of Hydra",
-            did_you_mean(key[1], ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.job.name")),
+            f"`{choice[2]}` is not a choice of {choice[1]}",
+            did_you_mean(choice[2], choices(choice[1], config_dir), f"{choice[1]}="),
         )
-    return InputError(f"the configuration cannot be composed: {text}", f"see gpmap {command.name} --help")
+    group = re.search(r"Could not override '([^']+)'\. No match in the defaults list", text)
+    if group is not None:
+        spec = COMMANDS[command]
+        known = (*spec.groups, *spec.optional_groups)
+        return InputError(f"{group[1]} is not a group of gpmap {command}", did_you_mean(group[1], known))
+    return InputError(f"the configuration cannot be composed: {text}", f"see gpmap {command} --help")
+
+
+def _plain(composed: Any) -> dict[str, Any]:
+    """A composed configuration without Hydra's own part, resolved, as plain values."""
+    from omegaconf import OmegaConf
+
+    ours = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
+    mapping = OmegaConf.to_container(ours, resolve=True, throw_on_missing=False)
+    assert isinstance(mapping, dict)
+    return _without_missing(mapping)
+
+
+def _without_missing(mapping: dict[Any, Any]) -> dict[str, Any]:
+    """Keys whose value must be given and was not are left out, so that the typed check names them."""
+    return {
+        str(key): _without_missing(value) if isinstance(value, dict) else value
+        for key, value in mapping.items()
+        if value != "???"
+    }

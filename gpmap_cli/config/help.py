@@ -41,15 +41,9 @@ def command_help(command: Command, line: CommandLine) -> str:
         lines.append("config groups (GROUP=CHOICE):")
         lines += [f"  {group}: {', '.join(choices(group, extra))}" for group in groups]
         lines.append("")
-    lines.append("settings (KEY=VALUE), with defaults:")
+    lines.append("settings (KEY=VALUE), with defaults (??? must be given):")
     primary = config_directory() / f"{command.name}.yaml"
     lines += _keys(primary, "", skip_defaults=True)
-    if command.bare_paths:
-        lines.append(f"  {command.bare_paths}: [PATH, ...] (or bare: gpmap {command.name} PATH ...)")
-    elif command.name in ("evaluate", "predict"):
-        lines.append("  run: a run directory (must be given)")
-    elif command.name == "prepare":
-        lines.append("  out: the file (or directory) to write (must be given)")
     for group in command.groups:
         path = choice_file(group, chosen.get(group, ""), extra)
         if path is not None:

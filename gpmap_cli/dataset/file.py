@@ -131,9 +131,10 @@ class DatasetFile:
             table = inside.find(name, shape=(num_samples, num_environments))
             if table is not None and table.dtype.kind != "f":
                 raise inside.wrong(name, f"has type {table.dtype}, not a floating-point type")
-        self.chromosomes = (
-            None if inside.find("loci/chromosome") is None else inside.strings("loci/chromosome", num_loci)
-        )
+        self.has_phenotype_std = inside.find("phenotype_std") is not None
+        self.chromosomes: NDArray | None = None
+        if inside.find("loci/chromosome") is not None:
+            self.chromosomes = inside.strings("loci/chromosome", num_loci)
         self.positions: NDArray[np.int64] | None = None
         if inside.find("loci/position") is not None:
             self.positions = inside.numbers("loci/position", (num_loci,), "iu", np.int64)

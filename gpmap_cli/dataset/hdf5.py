@@ -123,7 +123,9 @@ class Hdf5File:
                 raise self.wrong(name, "keeps its values in another file")
             has = node.shape
             node.dtype  # noqa: B018 - a type that NumPy does not know is refused here, by name
-        if has is None or (ndim is not None and len(has) != ndim):
+        if has is None:
+            raise self.wrong(name, "holds no values")
+        if ndim is not None and len(has) != ndim:
             raise self.wrong(name, f"has shape {has}, not {ndim} dimensions")
         if shape is not None and has != shape:
             raise self.wrong(name, f"has shape {has}, not {shape} as `genotypes` and the names require")

@@ -20,5 +20,6 @@ class ArraysSource:
 
     def problems(self, group: Group) -> list[Problem]:
         if self.path is None:
-            return [Problem(f"{group.prefix}path is not set", f"add {group.prefix}path=FILE.h5 (or .npz, or a directory)")]
+            hint = f"add {group.prefix}path=FILE.h5 (or FILE.npz, or a directory of .npy files)"
+            return [Problem(f"{group.prefix}path is not set", hint)]
         return []

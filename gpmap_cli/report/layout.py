@@ -218,7 +218,11 @@ def _combinations(runs: list[Run], keys: list[str]) -> list[tuple[str, list[Run]
     groups: dict[tuple[Scalar, ...], list[Run]] = {}
     for run in runs:
         groups.setdefault(tuple(setting_of(run, key) for key in keys), []).append(run)
-    ordered = sorted(groups, key=lambda values: [rank(value) for value in values])
+    places = [
+        {value: at for at, value in enumerate(sorted(dict.fromkeys(each), key=rank))}
+        for each in zip(*groups, strict=True)
+    ]
+    ordered = sorted(groups, key=lambda values: [place[value] for place, value in zip(places, values, strict=True)])
     return [
         (
             ", ".join(f"{label_of(key)} = {setting_text(value)}" for key, value in zip(keys, values, strict=True)),

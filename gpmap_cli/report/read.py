@@ -161,7 +161,9 @@ def _flatten(value: Any, key: str, into: dict[str, Scalar], count: list[int]) ->
         for inner, item in value.items():
             _flatten(item, f"{key}.{clean(str(inner))}" if key else clean(str(inner)), into, count)
     elif isinstance(value, (list, tuple)):
-        if any(isinstance(item, (dict, list, tuple)) for item in value):
+        if len(value) == 1 and not isinstance(value[0], (dict, list, tuple)):
+            _flatten(value[0], key, into, count)  # data.order=3 and data.order=[3] are the same, and a number
+        elif any(isinstance(item, (dict, list, tuple)) for item in value):
             for index, item in enumerate(value):
                 _flatten(item, f"{key}.{index}", into, count)
         else:

@@ -48,10 +48,11 @@ def _rows(run: Run, split: str) -> list[dict[str, Any]]:
     scored = run.splits.get(split)
     environments = scored.environments if scored is not None else {}
     mean = mean_scores(run, split)
-    names = [(MEAN, mean)]
-    if len(environments) > 1:
+    rows = [(MEAN, mean, mean_ceiling(run, split))]
+    for name, cell in environments.items() if len(environments) > 1 else ():
         # An environment that is itself called `mean` must not pass for the mean.
-        names += [(f"environment {MEAN}" if name == MEAN else name, s) for name, s in environments.items()]
+        shown = f"environment {MEAN}" if name == MEAN else name
+        rows.append((shown, cell, run.noise_ceiling_r2.get(name)))
     return [
         {
             "model": run.model,
@@ -62,14 +63,14 @@ def _rows(run: Run, split: str) -> list[dict[str, Any]]:
             "ci_high": scores.r2_ci95[1] if scores.r2_ci95 else None,
             "pearson_r": scores.pearson_r,
             "num_samples": scores.num_samples,
-            "noise_ceiling_r2": mean_ceiling(run, split) if name == MEAN else run.noise_ceiling_r2.get(name),
+            "noise_ceiling_r2": ceiling,
             "seconds_fit": run.seconds.get("fit"),
             "peak_memory_mb": run.peak_memory_mb,
             "status": run.status,
             "run": run.name,
             "problem": run.trouble,
         }
-        for name, scores in names
+        for name, scores, ceiling in rows
     ]
 
 

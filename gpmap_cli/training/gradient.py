@@ -38,15 +38,15 @@ class Problem(Protocol):
         """Loss and R^2 of the validation samples; None where undefined."""
 
 
-def learning_rate(settings: TrainingSettings, step: int, num_steps: int) -> float:
-    """Learning rate of a step: constant, or one cycle (linear warm-up, then a cosine down to nothing)."""
+def scheduled_rate(settings: TrainingSettings, top: float, step: int, num_steps: int) -> float:
+    """Learning rate of a step: constant, or one cycle (linear warm-up to `top`, then a cosine down to nothing)."""
     if settings.schedule == "constant":
-        return settings.learning_rate
+        return top
     warmup = max(1, round(settings.warmup_fraction * num_steps))
     if step < warmup:
-        return settings.learning_rate * (step + 1) / warmup
+        return top * (step + 1) / warmup
     progress = (step - warmup) / max(1, num_steps - warmup)
-    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+    return top * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def fit_each(
@@ -130,12 +130,12 @@ class _Descent:
         self._problem, self._network = problem, problem.network
         self._number, self._environment = number, environment
         self._context, self._settings, self._journal = context, context.training, journal
-        self._batch_size = min(self._settings.batch_size, problem.num_examples)
+        self._batch_size, self._top_rate = context.training.batch_and_rate(problem.num_examples)
         full, rest = divmod(problem.num_examples, self._batch_size)
         self._steps_per_epoch = full + (rest > 0 and not self._settings.drop_last)
         self._num_steps = self._steps_per_epoch * self._settings.epochs
         self._optimizer = torch.optim.Adam(
-            self._network.parameters(), lr=self._settings.learning_rate, fused=context.device in ("cpu", "cuda")
+            self._network.parameters(), lr=self._top_rate, fused=context.device in ("cpu", "cuda")
         )
         self._progress = _Progress()
         self._best = self._weights()
@@ -168,10 +168,10 @@ class _Descent:
         examples = torch.from_numpy(order.permutation(self._problem.num_examples)).to(self._context.device)
         began = time.perf_counter()
         self._network.train()
-        rate = settings.learning_rate
+        rate = self._top_rate
         while progress.batch < self._steps_per_epoch:
             step = (progress.epoch - 1) * self._steps_per_epoch + progress.batch
-            rate = learning_rate(settings, step, self._num_steps)
+            rate = scheduled_rate(settings, self._top_rate, step, self._num_steps)
             loss = self._step(examples[progress.batch * self._batch_size :][: self._batch_size], rate)
             progress.loss_sum += loss
             progress.batch += 1
