@@ -7,6 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+# Tests run beside each other, and what they compute is small: threads of one would only wait for those of another.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 import numpy as np
 import pytest
 

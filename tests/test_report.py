@@ -11,7 +11,16 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
-from report_runs import ORDER_SCORES, config_of, metrics_of, scores, write_failed, write_order_sweep, write_run
+from report_runs import (
+    ORDER_SCORES,
+    config_of,
+    metrics_of,
+    scores,
+    split_scores,
+    write_failed,
+    write_order_sweep,
+    write_run,
+)
 
 from gpmap_cli.errors import InputError
 from gpmap_cli.report.collect import Runs, collect_runs, in_step, natural, replicate_keys, swept_keys
@@ -105,7 +114,7 @@ class TestCollect:
             ({"peak_memory_mb": 10**400}, "peak_memory_mb must be a number"),
             ({"seconds": [1]}, "seconds must be a mapping"),
             ({"noise_ceiling_r2": {"23C": []}}, "noise_ceiling_r2.23C must be a number"),
-            ({"model": 3}, "model must be a text"),
+            ({"model": 3}, "model must be a text, got 3"),
         ],
     )
     def test_a_damaged_metrics_file_is_a_problem_of_its_run(
@@ -215,6 +224,26 @@ class TestReport:
         assert list(table["data.order"]) == [1, 1, 1, 2, 2, 2, 10, 10, 10, 3]
         assert list(table["r2"][:9]) == list(ORDER_SCORES.values())
         assert table.loc[9, ["status", "run", "problem"]].tolist() == ["failed", "9", "boom"]
+
+    def test_evaluations_of_other_data_are_compared_by_what_they_scored(self, tmp_path: Path) -> None:
+        for model, r2 in (("ridge", 0.4), ("attention", 0.5)):
+            write_run(tmp_path / "runs" / model, model, splits={"all": split_scores({"30C": r2})})
+        lines = write_report([tmp_path / "runs"], tmp_path / "report")
+        assert lines[0].split()[:3] == ["model", "all", "R^2"]
+        assert lines[1].split()[:2] == ["attention", "0.500"]
+        assert b"of all samples" in (tmp_path / "report" / "figures" / "r2.svg").read_bytes()
+
+    def test_a_job_refused_before_it_began_is_listed_and_makes_no_column(
+        self, order_sweep: Path, tmp_path: Path
+    ) -> None:
+        (order_sweep / "9").mkdir()
+        (order_sweep / "9" / "metrics.json").write_text('{"status": "failed", "error": "no such order", "splits": {}}')
+        lines = write_report([order_sweep], tmp_path / "report")
+        assert lines[1].split() == ["data.order", "ridge", "pairwise", "attention", "ceiling"]
+        assert [line.split()[0] for line in lines[2:5]] == ["1", "2", "10"]
+        assert lines[5:8] == ["", lines[6], "  9: failed: no such order"]
+        alone = render(results_table(collect_runs([order_sweep / "9"])))
+        assert alone.splitlines()[1].split() == ["unknown", "failed", "-", "-", "9"]
 
     def test_with_no_score_at_all_there_is_no_figure(self, tmp_path: Path) -> None:
         write_failed(tmp_path / "runs" / "0", "ridge", {}, "boom")

@@ -164,6 +164,9 @@ class TestRunTable:
         assert lines[0][-1] == "n"
         assert lines[1] == ["30C", "-", "-", "-", "-", "-", "300"]
 
+    def test_names_do_not_steer_the_terminal(self) -> None:
+        assert "\x1b" not in run_table(metrics_of("ridge", {"\x1b[31mred": 0.4}))
+
     def test_an_evaluation_of_other_rows_shows_those(self) -> None:
         table = run_table({"splits": {"all": split_scores({"30C": 0.6})}})
         assert table.splitlines()[0] == "environment  all R^2  all 95% interval      r    n"

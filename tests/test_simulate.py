@@ -39,7 +39,7 @@ def additive_r2(dataset: Dataset) -> float:
     """R^2 of least squares on the genotypes, for the noise-free phenotype of the first environment."""
     x = np.column_stack([np.ones(dataset.num_samples), dataset.genotypes])
     values = dataset.truth["noise_free"][:, 0]
-    return explained(values, x @ np.linalg.lstsq(x, values)[0])
+    return explained(values, x @ np.linalg.lstsq(x, values, rcond=None)[0])
 
 
 # -- settings -----------------------------------------------------------------------------------------

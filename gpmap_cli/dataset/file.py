@@ -86,6 +86,7 @@ class DatasetFile:
         environments: NDArray[np.intp] | None = None,
     ) -> Dataset:
         """Read into memory: the given rows, locus columns and environment columns, each in the order given."""
+        genotypes = self._load_genotypes(rows, loci)
         which = slice(None) if environments is None else environments
         std = self._float_table("phenotype_std")
         everything = Dataset(
@@ -106,7 +107,7 @@ class DatasetFile:
         )
         if rows is not None:
             everything = everything.take_rows(rows)
-        return replace(everything, genotypes=self._load_genotypes(rows, loci))
+        return replace(everything, genotypes=genotypes)
 
     def sha256(self) -> str:
         """SHA-256 of the file's bytes."""

@@ -22,6 +22,8 @@ from gpmap_cli.errors import InputError
 
 # What h5py lets through when the bytes of a file make no sense to HDF5.
 _READ_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError, OverflowError, SystemError)
+# The kinds of values that are read: the library's handling of the others does not stand up to damaged files.
+_NUMBERS = (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.ENUM)  # h5py stores true and false as an enumeration
 _MAX_DEPTH = 8  # of groups in groups: hard links can make a group contain itself
 _MAX_ATTRIBUTE_BYTES = 2**20
 
@@ -70,7 +72,8 @@ class Hdf5File:
         for name in names:
             with self.reading(f"/ attribute {_legible(name)}"):
                 stored = self._file.attrs.get_id(name)
-                if stored.shape not in ((), (1,)) or stored.get_storage_size() > _MAX_ATTRIBUTE_BYTES:
+                is_plain = stored.get_type().get_class() in (*_NUMBERS, h5py.h5t.STRING)
+                if not is_plain or stored.shape not in ((), (1,)) or stored.get_storage_size() > _MAX_ATTRIBUTE_BYTES:
                     continue
                 value = np.asarray(self._file.attrs[name]).reshape(-1)[0]
             if isinstance(value, np.generic):
@@ -140,6 +143,8 @@ class Hdf5File:
 
     def read(self, name: str, node: h5py.Dataset, rows: slice | None = None) -> NDArray:
         """Values of an array (or some rows of it), in the machine's own byte order."""
+        if node.id.get_type().get_class() not in _NUMBERS:
+            raise self.wrong(name, f"has type {node.dtype}, not a type of numbers")
         num_rows = node.shape[0] if node.shape else 1
         num_bytes = node.size * node.dtype.itemsize
         if rows is not None:
@@ -159,7 +164,7 @@ class Hdf5File:
             span = np.iinfo(np.dtype(dtype))
             if values.min() < span.min or values.max() > span.max:
                 raise self.wrong(name, f"holds numbers that do not fit {np.dtype(dtype)}")
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             return values.astype(dtype)
 
     def strings(self, name: str, count: int | None = None) -> NDArray[np.object_]:
@@ -249,7 +254,7 @@ def file_sha256(path: Path) -> str:
 
 def is_text(node: h5py.Dataset) -> bool:
     """Whether the array holds texts."""
-    return h5py.check_string_dtype(node.dtype) is not None
+    return bool(node.id.get_type().get_class() == h5py.h5t.STRING)
 
 
 def first_repeated(ids: NDArray[np.object_]) -> str | None:

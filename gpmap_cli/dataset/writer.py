@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gpmap_cli.dataset.contents import FORMAT, FORMAT_VERSION, Dataset
 from gpmap_cli.dataset.file import DatasetFile
+from gpmap_cli.dataset.lasting_file import LastingFile
 from gpmap_cli.dataset.values import GENOTYPE_TYPES, genotype_trouble, phenotype_trouble
 from gpmap_cli.errors import InputError
 
@@ -42,6 +43,7 @@ class DatasetWriter:
             raise ValueError(f"genotypes are stored as {' or '.join(GENOTYPE_TYPES)}, not {genotype_type}")
         self.path = Path(path)
         self._overwrite = overwrite
+        self._disk: LastingFile | None = None
         if min(shape) < 1:
             raise InputError(
                 f"{self.path}: `genotypes` is empty ({shape[0]} samples x {shape[1]} loci)",
@@ -51,12 +53,12 @@ class DatasetWriter:
         with self._writing():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(prefix=f".{self.path.name}.", suffix=".part", dir=self.path.parent)
-        os.close(handle)
         self._temporary = Path(name)
+        self._disk = LastingFile(handle)
         self._shape, self._ploidy, self._num_rows = shape, ploidy, 0
         try:
             with self._writing():
-                self._file = _new_file(name)
+                self._file = _new_file(self._disk)
                 self._file.attrs["format"] = FORMAT
                 self._file.attrs["format_version"] = FORMAT_VERSION
                 self._file.attrs["ploidy"] = ploidy
@@ -70,6 +72,7 @@ class DatasetWriter:
                     **_COMPRESSED,
                 )
         except BaseException:
+            self._disk.close()
             self._temporary.unlink(missing_ok=True)
             raise
 
@@ -123,6 +126,7 @@ class DatasetWriter:
         try:
             with self._writing():
                 self._file.close()
+                self._disk.close()
             if kind is None:
                 self._finish()
         finally:
@@ -146,9 +150,11 @@ class DatasetWriter:
             self._temporary.replace(self.path)
 
     def _refuse_existing(self) -> None:
-        if self.path.is_dir():
+        with self._writing():
+            is_directory, exists = self.path.is_dir(), self.path.exists()
+        if is_directory:
             raise InputError(f"{self.path}: this is a directory", "give the name of a file")
-        if self.path.exists() and not self._overwrite:
+        if exists and not self._overwrite:
             raise InputError(f"{self.path}: the file is already there", "choose another name, or remove it first")
 
     def _refuse(self, name: str, trouble: str | None) -> None:
@@ -160,10 +166,11 @@ class DatasetWriter:
         """Around what touches the disk: a full disk or a forbidden place is no fault of the program's."""
         try:
             yield
+            if self._disk is not None and self._disk.trouble is not None:
+                raise self._disk.trouble
         except OSError as trouble:
-            reason = trouble.strerror or str(trouble)
             raise InputError(
-                f"{self.path}: cannot be written ({reason})", "choose another place, or make room"
+                f"{self.path}: cannot be written ({trouble.strerror})", "choose another place, or make room"
             ) from trouble
 
     def _encoded(self, name: str, texts: NDArray) -> NDArray:
@@ -182,14 +189,15 @@ class DatasetWriter:
         return np.array(encoded, dtype=h5py.string_dtype("utf-8", length)).reshape(texts.shape)
 
 
-def _new_file(name: str) -> h5py.File:
+def _new_file(disk: LastingFile) -> h5py.File:
     """An empty HDF5 file without times, in the oldest layout with checksums over metadata (HDF5 1.10, of 2016)."""
     access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    access.set_fileobj_driver(h5py.h5fd.fileobj_driver, disk)
     access.set_libver_bounds(h5py.h5f.LIBVER_V110, h5py.h5f.LIBVER_V110)
     access.set_cache(0, 521, 4 * _CHUNK_BYTES, 0.75)
     creation = h5py.h5p.create(h5py.h5p.FILE_CREATE)
     creation.set_obj_track_times(False)
-    return h5py.File(h5py.h5f.create(os.fsencode(name), h5py.h5f.ACC_TRUNC, creation, access))
+    return h5py.File(h5py.h5f.create(b"a new dataset", h5py.h5f.ACC_TRUNC, creation, access))
 
 
 def _new_group(parent: h5py.Group, name: str) -> h5py.Group:

@@ -131,7 +131,7 @@ class _Import:
         self._same_count(name, shape[0], num_samples, "samples")
         if 0 in shape:
             raise self.file.wrong(name, f"is empty (shape {shape})", "leave it out when there are no phenotypes")
-        with np.errstate(over="ignore"):  # what float32 cannot hold is refused as infinite
+        with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold is refused as infinite
             table = self.file.read(name).reshape(num_samples, -1).astype(np.float32)
         trouble = phenotype_trouble(table, is_std)
         if trouble:

@@ -153,7 +153,7 @@ def _blocks(file: ArrayFile, shape: tuple[int, ...], dtype: np.dtype) -> Iterato
         rows = slice(start, min(start + num_rows, shape[0]))
         block = file.read("genotypes", rows)
         if dtype.kind == "f":
-            with np.errstate(over="ignore"):  # an infinite value is refused by its range
+            with np.errstate(over="ignore", invalid="ignore"):  # an infinite value is refused by its range
                 block = block.astype(_float_type(dtype))
         elif dtype.kind == "b":
             block = block.astype(np.int8)

@@ -6,7 +6,6 @@ no state outlives a call.
 
 from __future__ import annotations
 
-import io
 import math
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from gpmap_cli.errors import one_line
-from gpmap_cli.report import write_whole
 from gpmap_cli.report.collect import is_number
 from gpmap_cli.report.layout import Layout, Panel, arrange
 from gpmap_cli.report.read import Run
 from gpmap_cli.report.tables import setting_text
+from gpmap_cli.run_dir.writing import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,16 +53,18 @@ _STYLE: dict[str, Any] = {
 }
 
 
-def r2_figure(runs: Iterable[Run], directory: Path) -> list[Path]:
-    """Draw test R^2 of all completed runs to `r2.png` and `r2.svg`; no files when no run has a score."""
-    layout = arrange(runs)
+def r2_figure(runs: Iterable[Run], directory: Path, split: str = "test") -> list[Path]:
+    """Draw R^2 of all completed runs on one split to `r2.png` and `r2.svg`; no files when no run has a score."""
+    layout = arrange(runs, split)
     if layout is None:
         return []
     directory.mkdir(parents=True, exist_ok=True)
+    png, svg = directory / "r2.png", directory / "r2.svg"
     with _style():
         figure = draw(layout)
-        png, svg = _bytes(figure, "png", dpi=200), _bytes(figure, "svg", metadata={"Date": None})
-    return [write_whole(directory / "r2.png", png), write_whole(directory / "r2.svg", svg)]
+        write_whole(png, lambda stream: figure.savefig(stream, format="png", dpi=200))
+        write_whole(svg, lambda stream: figure.savefig(stream, format="svg", metadata={"Date": None}))
+    return [png, svg]
 
 
 @contextmanager
@@ -75,12 +76,6 @@ def _style() -> Iterator[None]:
         matplotlib.rcdefaults()
         cast(Any, matplotlib.rcParams).update(_STYLE)
         yield
-
-
-def _bytes(figure: Figure, kind: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind, **options)
-    return buffer.getvalue()
 
 
 @_style()

@@ -73,24 +73,24 @@ def label_of(key: str) -> str:
     return _WORDS.get(key, plain.replace("_", " "))
 
 
-def arrange(runs: Iterable[Run]) -> Layout | None:
-    """Test R^2 of the completed runs, arranged; None when no run has a score.
+def arrange(runs: Iterable[Run], split: str = "test") -> Layout | None:
+    """R^2 of one split of the completed runs, arranged; None when no run has a score.
 
     x is the numeric variable of the sweep with the most values, or else the variable with the most values. Other
     variables make the panels, one for each combination (the first 24), and R^2 is the mean over environments.
     With one variable the panels are the environments (or one panel of their mean: beyond 24, or where not all runs
     have the same ones). With none, the environments are the x axis; where that is one, or more than 24, the models.
     """
-    scored = [run for run in runs if run.completed and mean_scores(run, "test").r2 is not None]
+    scored = [run for run in runs if run.completed and mean_scores(run, split).r2 is not None]
     if not scored:
         return None
     models = list(dict.fromkeys(run.model for run in scored))
-    environments = list(dict.fromkeys(name for run in scored for name in run.splits["test"].environments))
+    environments = list(dict.fromkeys(name for run in scored for name in run.splits[split].environments))
     variables = in_step({key: [setting_of(run, key) for run in scored] for key in swept_keys(scored)})
     # Where the runs of a sweep were scored in different environments, only their means can be set side by side.
-    alike = all(len(run.splits["test"].environments) == len(environments) for run in scored)
+    alike = all(len(run.splits[split].environments) == len(environments) for run in scored)
     apart = 1 < len(environments) <= MOST_PANELS and (alike or not variables)
-    make = _PanelMaker(models, replicate_keys(scored))
+    make = _PanelMaker(split, models, replicate_keys(scored))
     note = ""
     if not variables:
         xs: list[Scalar] = [*environments] if apart else [*models]
@@ -112,15 +112,16 @@ def arrange(runs: Iterable[Run]) -> Layout | None:
                 make.panel(name or "", scored, lambda run: setting_of(run, key), name)
                 for name in (environments if apart else [None])
             ]
-    y_label = "test R²"
+    y_label = "R² of all samples" if split == "all" else f"{split} R²"
     if not apart:
-        y_label += over_environments(len(run.splits["test"].environments) for run in scored)
+        y_label += over_environments(len(run.splits[split].environments) for run in scored)
     note = "; ".join(text for text in (note, _what_bars_are(panels)) if text)
     return Layout(panels, xs, numeric, not variables and not apart, models, x_label, y_label, note)
 
 
 @dataclass(frozen=True)
 class _PanelMaker:
+    split: str
     models: list[str]
     replicates: list[str]
 
@@ -133,7 +134,7 @@ class _PanelMaker:
         places: dict[tuple[str, Scalar], list[Run]] = {}
         for run in runs:
             places.setdefault((run.model, x_of(run)), []).append(run)
-            ceiling = mean_ceiling(run, "test") if environment is None else run.noise_ceiling_r2.get(environment)
+            ceiling = mean_ceiling(run, self.split) if environment is None else run.noise_ceiling_r2.get(environment)
             if ceiling is not None:
                 ceilings.setdefault(x_of(run), []).append(ceiling)
         for model in self.models:
@@ -154,7 +155,7 @@ class _PanelMaker:
 
     def _point(self, x: Scalar, runs: list[Run], environment: str | None) -> Point | None:
         """The mean over seeds or folds, with the t interval of their spread from three on, else the bootstrap's."""
-        scores = [(run, _scores(run, environment)) for run in runs]
+        scores = [(run, _scores(run, self.split, environment)) for run in runs]
         scores = [(run, each) for run, each in scores if each.r2 is not None]
         values = [each.r2 for _, each in scores if each.r2 is not None]
         if not values:
@@ -189,10 +190,10 @@ def _model_of(run: Run) -> Scalar:
     return run.model
 
 
-def _scores(run: Run, environment: str | None) -> Scores:
+def _scores(run: Run, split: str, environment: str | None) -> Scores:
     if environment is None:
-        return mean_scores(run, "test")
-    return run.splits["test"].environments.get(environment, Scores(None))
+        return mean_scores(run, split)
+    return run.splits[split].environments.get(environment, Scores(None))
 
 
 def _axis(runs: list[Run], keys: list[str]) -> str:

@@ -22,6 +22,7 @@ Scalar = str | int | float | bool | None
 STATUSES = ("completed", "failed", "running", "interrupted")
 UNREADABLE = "unreadable"  # metrics.json is there but damaged
 UNFINISHED = "unfinished"  # config.yaml is there, metrics.json is not
+UNKNOWN = "unknown"  # the model of a run whose files do not say
 _MAX_BYTES = 32 * 2**20
 _MAX_VALUES = 10_000  # in one config.yaml; aliases can make a small file unfold into billions
 
@@ -96,14 +97,15 @@ def read_run(directory: Path) -> Run | None:
         run = check.run(metrics, directory, config)
         wrong = check.problems
         if not wrong:
-            return replace(run, problems=tuple(problems))
+            # A job that was refused before it began has nothing but its error.
+            return run if run.status == "failed" and not has_config else replace(run, problems=tuple(problems))
     return _without_scores(directory, UNREADABLE, metrics, config, wrong + problems)
 
 
 def _without_scores(directory: Path, status: str, metrics: Any, config: dict[str, Scalar], problems: list[str]) -> Run:
     """What can still be said of a run whose scores cannot be trusted: which it was, and what is wrong with it."""
     named = metrics.get("model") if isinstance(metrics, dict) else None
-    model = named if isinstance(named, str) else config.get("model.name") or "unknown"
+    model = named if isinstance(named, str) else config.get("model.name") or UNKNOWN
     seed = config.get("seed")
     return Run(
         directory,
@@ -205,7 +207,7 @@ class _Check:
             directory,
             directory.name,
             str(status),
-            model or clean(str(config.get("model.name") or "unknown")),
+            model or clean(str(config.get("model.name") or UNKNOWN)),
             self._text(top.get("data"), "data"),
             seed,
             config,

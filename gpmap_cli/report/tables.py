@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpmap_cli.errors import one_line
 from gpmap_cli.report.collect import Runs, in_step, is_number, replicate_keys, setting_of, swept_keys
-from gpmap_cli.report.read import Run, Scalar, Scores
+from gpmap_cli.report.read import UNKNOWN, Run, Scalar, Scores, clean
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,6 +74,12 @@ def _rows(run: Run, split: str) -> list[dict[str, Any]]:
     ]
 
 
+def main_split(runs: Iterable[Run]) -> str:
+    """The split to compare runs by: the test samples, or what was scored where no run has any (`all`)."""
+    splits = dict.fromkeys(name for run in runs for name in run.splits)
+    return "test" if "test" in splits or not splits else list(splits)[-1]
+
+
 def mean_scores(run: Run, split: str) -> Scores:
     """Scores over all environments of the split; those of the only environment when there is one."""
     scored = run.splits.get(split)
@@ -128,7 +134,7 @@ def run_table(metrics: Mapping[str, Any]) -> str:
         scores = by_split[last].get(name) or {}
         r2 = [_number((by_split[split].get(name) or {}).get("r2")) for split in order]
         facts = [_interval(scores.get("r2_ci95")), _number(scores.get("pearson_r")), _whole(scores.get("num_samples"))]
-        rows.append([name, *r2, *facts, _number(ceilings.get(name))])
+        rows.append([setting_text(clean(name)), *r2, *facts, _number(ceilings.get(name))])
     if len(names) > 1:
         r = _mean((by_split[last].get(name) or {}).get("pearson_r") for name in names)
         known = [ceilings[name] for name in names if ceilings.get(name) is not None]
@@ -156,7 +162,7 @@ def render(table: pd.DataFrame, width: int = _WIDTH) -> str:
     environments = list(dict.fromkeys(row["environment"] for row in records if row["environment"] != MEAN))
     variables = in_step({key: [row[key] for row in means] for key in swept})
     lines: list[str] = []
-    if len(variables) == 1:
+    if len(variables) == 1 and _scored(means):
         numbers = Counter(row["run"] for row in records if row["environment"] != MEAN)
         over = over_environments(numbers.get(row["run"], 1) for row in _scored(means))
         lines = _pivot(means, variables[0], replicates, over)
@@ -170,6 +176,7 @@ def render(table: pd.DataFrame, width: int = _WIDTH) -> str:
 
 def _pivot(rows: list[dict[str, Any]], keys: list[str], replicates: list[str], over: str) -> list[str]:
     """Values of the varied setting down, models across, mean R^2 in the cells and the noise ceiling at the end."""
+    rows = [row for row in rows if row["model"] != UNKNOWN or _scored([row])]
     models = list(dict.fromkeys(row["model"] for row in rows))
     levels = {tuple(row[key] for key in keys): None for row in rows}
     seen = {level: index for index, level in enumerate(levels)}
