@@ -292,12 +292,13 @@ def test_places_that_cannot_be_written(tmp_path):
             write_dataset(path, example(), overwrite=True)
 
 
-def test_a_full_disk_leaves_nothing(tmp_path):
+@pytest.mark.parametrize("limit", [100, 3_000, 20_000, 50_000, 100_000])
+def test_a_full_disk_is_said_and_leaves_nothing(tmp_path, limit):
     """A limit on the size of files stands in for the full disk."""
 
-    def limit():
+    def set_limit():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
     program = (
         "from dataset_examples import example; from gpmap_cli.dataset.writer import write_dataset\n"
@@ -308,13 +309,14 @@ def test_a_full_disk_leaves_nothing(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", program],
         cwd=os.path.dirname(__file__),
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        preexec_fn=limit,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONDONTWRITEBYTECODE": "1"},
+        preexec_fn=set_limit,
         capture_output=True,
         text=True,
         timeout=60,
     )
-    assert "cannot be written" in done.stdout, done.stderr
+    assert "x.h5: cannot be written (File too large)" in done.stdout
+    assert (done.returncode, done.stderr) == (0, "")
     assert not list(tmp_path.iterdir())
 
 

@@ -145,7 +145,7 @@ def check_overrides(line: CommandLine, command: Command) -> tuple[list[str], lis
                 continue
         if key in ROOT_GROUPS and key not in groups:
             problems.append(
-                Problem(f"{key} is not a group of gpmap {command.name}", did_you_mean(key, [*command.groups, "-m"][:-1]))
+                Problem(f"{key} is not a group of gpmap {command.name}", did_you_mean(key, [*command.groups, *command.optional_groups]))
             )
             continue
         plain = not (is_group or key.startswith("hydra.") or override.is_delete())

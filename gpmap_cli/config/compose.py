@@ -11,6 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from gpmap_cli.config.command_line import quoted
 from gpmap_cli.config.files import choices, config_directory
 from gpmap_cli.config.schema import COMMANDS
@@ -70,9 +72,7 @@ class Composer:
             )
         except (HydraException, OmegaConfBaseException) as trouble:
             raise explain(trouble, self._command, self._config_dir) from trouble
-        except (OSError, ValueError) as trouble:
-            if isinstance(trouble, InputError):
-                raise
+        except (OSError, UnicodeError, yaml.YAMLError) as trouble:
             raise InputError(f"a configuration file cannot be read ({trouble})", "check --config-dir") from trouble
 
 

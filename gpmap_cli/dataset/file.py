@@ -174,7 +174,10 @@ class DatasetFile:
             if self._inside.find("phenotypes") is not None:
                 raise self._inside.wrong("environments/name", "is missing, but there are `phenotypes`")
             return ()
-        return tuple(self._inside.unique_strings("environments/name", names.shape[0], "environments").tolist())
+        found = tuple(self._inside.unique_strings("environments/name", names.shape[0], "environments").tolist())
+        if "" in found:
+            raise self._inside.wrong("environments/name", "holds an empty name")
+        return found
 
     def _split(self, name: str) -> NDArray[np.int8]:
         labels = self._inside.numbers(f"splits/{name}", (self.num_samples,), "iu", np.int64)

@@ -40,10 +40,8 @@ def summarise(file: DatasetFile) -> list[str]:
 
 def _fact(label: str, text: str) -> list[str]:
     """A labelled line, folded under itself when it is long."""
-    label = f"{label} ".ljust(_LABEL)
-    folded = textwrap.wrap(
-        label + " ".join(text.split()), _WIDTH, subsequent_indent=" " * _LABEL, break_on_hyphens=False
-    )
+    label = f"{_plain(label)} ".ljust(_LABEL)
+    folded = textwrap.wrap(label + _plain(text), _WIDTH, subsequent_indent=" " * _LABEL, break_on_hyphens=False)
     return folded if text else [label.rstrip()]
 
 

@@ -43,21 +43,20 @@ class DatasetWriter:
             raise ValueError(f"genotypes are stored as {' or '.join(GENOTYPE_TYPES)}, not {genotype_type}")
         self.path = Path(path)
         self._overwrite = overwrite
-        self._disk: LastingFile | None = None
         if min(shape) < 1:
             raise InputError(
                 f"{self.path}: `genotypes` is empty ({shape[0]} samples x {shape[1]} loci)",
                 "a dataset file needs at least one sample and one locus",
             )
         self._refuse_existing()
-        with self._writing():
+        with _writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(prefix=f".{self.path.name}.", suffix=".part", dir=self.path.parent)
         self._temporary = Path(name)
         self._disk = LastingFile(handle)
         self._shape, self._ploidy, self._num_rows = shape, ploidy, 0
         try:
-            with self._writing():
+            with _writing(self.path, self._disk):
                 self._file = _new_file(self._disk)
                 self._file.attrs["format"] = FORMAT
                 self._file.attrs["format_version"] = FORMAT_VERSION
@@ -91,7 +90,7 @@ class DatasetWriter:
         if block.dtype.kind == "i" and not np.array_equal(stored, block):
             raise ValueError(f"genotypes of type {block.dtype} hold values beyond {self._genotypes.dtype}")
         self._refuse("genotypes", genotype_trouble(stored, self._ploidy, self._num_rows))
-        with self._writing():
+        with _writing(self.path, self._disk):
             self._genotypes[self._num_rows : self._num_rows + len(block)] = stored
         self._num_rows += len(block)
 
@@ -104,18 +103,20 @@ class DatasetWriter:
             array = self._encoded(name, array)
         kind = h5py.check_string_dtype(array.dtype)
         *groups, last = name.split("/")
-        with self._writing():
+        with _writing(self.path, self._disk):
             group: h5py.Group = self._file
             for part in groups:
                 group = group[part] if part in group else _new_group(group, part)
-            if array.ndim == 0 or array.size == 0 or (kind is not None and kind.length is None):
+            if array.ndim == 0:
+                _write_in_header(group, last, array)
+            elif array.size == 0 or (kind is not None and kind.length is None):
                 group.create_dataset(last, data=array)
             else:
                 group.create_dataset(last, data=array, shuffle=kind is None, **_COMPRESSED)
 
     def describe(self, provenance: Mapping[str, str | int | float]) -> None:
         """What made the file, from what, citation and licence: attributes of the file."""
-        with self._writing():
+        with _writing(self.path, self._disk):
             for name, value in provenance.items():
                 fits = not isinstance(value, int) or -(2**63) <= value < 2**63
                 self._file.attrs[name] = value if fits else str(value)
@@ -124,7 +125,7 @@ class DatasetWriter:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            with self._writing():
+            with _writing(self.path, self._disk):
                 self._file.close()
                 self._disk.close()
             if kind is None:
@@ -141,7 +142,7 @@ class DatasetWriter:
             message = str(trouble).replace(str(self._temporary), str(self.path))
             raise InputError(message, trouble.problems[0].hint) from trouble
         self._refuse_existing()
-        with self._writing():
+        with _writing(self.path):
             umask = os.umask(0)
             os.umask(umask)
             self._temporary.chmod(0o666 & ~umask)
@@ -150,7 +151,7 @@ class DatasetWriter:
             self._temporary.replace(self.path)
 
     def _refuse_existing(self) -> None:
-        with self._writing():
+        with _writing(self.path):
             is_directory, exists = self.path.is_dir(), self.path.exists()
         if is_directory:
             raise InputError(f"{self.path}: this is a directory", "give the name of a file")
@@ -160,18 +161,6 @@ class DatasetWriter:
     def _refuse(self, name: str, trouble: str | None) -> None:
         if trouble:
             raise InputError(f"{self.path}: `{name}` {trouble}", "correct the values that go into the file")
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Around what touches the disk: a full disk or a forbidden place is no fault of the program's."""
-        try:
-            yield
-            if self._disk is not None and self._disk.trouble is not None:
-                raise self._disk.trouble
-        except OSError as trouble:
-            raise InputError(
-                f"{self.path}: cannot be written ({trouble.strerror})", "choose another place, or make room"
-            ) from trouble
 
     def _encoded(self, name: str, texts: NDArray) -> NDArray:
         """Texts as UTF-8 padded to one length, which compresses and carries a checksum; free-length if too wasteful."""
@@ -187,6 +176,18 @@ class DatasetWriter:
         if length * len(encoded) > _MAX_PADDED_TEXT_BYTES:
             return np.array(texts, dtype=h5py.string_dtype("utf-8"))
         return np.array(encoded, dtype=h5py.string_dtype("utf-8", length)).reshape(texts.shape)
+
+
+@contextmanager
+def _writing(path: Path, disk: LastingFile | None = None) -> Iterator[None]:
+    """Around what touches the disk: a full disk or a forbidden place is no fault of the program's."""
+    try:
+        yield
+        if disk is not None and disk.trouble is not None:
+            raise disk.trouble
+    except OSError as trouble:
+        reason = trouble.strerror or str(trouble)
+        raise InputError(f"{path}: cannot be written ({reason})", "choose another place, or make room") from trouble
 
 
 def _new_file(disk: LastingFile) -> h5py.File:
@@ -205,6 +206,16 @@ def _new_group(parent: h5py.Group, name: str) -> h5py.Group:
     creation = h5py.h5p.create(h5py.h5p.GROUP_CREATE)
     creation.set_obj_track_times(False)
     return h5py.Group(h5py.h5g.create(parent.id, name.encode(), gcpl=creation))
+
+
+def _write_in_header(group: h5py.Group, name: str, value: NDArray) -> None:
+    """A single value, kept in the header of its array: there a checksum covers it, and values alone have none."""
+    creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    creation.set_layout(h5py.h5d.COMPACT)
+    creation.set_obj_track_times(False)
+    kind = h5py.h5t.py_create(value.dtype, logical=True)
+    made = h5py.h5d.create(group.id, name.encode(), kind, h5py.h5s.create(h5py.h5s.SCALAR), creation)
+    made.write(h5py.h5s.ALL, h5py.h5s.ALL, value)
 
 
 def write_dataset(
