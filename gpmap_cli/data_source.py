@@ -20,7 +20,9 @@ from gpmap_cli.simulate.simulation import check_simulation, simulate
 class Source(Protocol):
     """Samples that can be checked cheaply before they are read."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What the data are called."""
 
     def check(self) -> None:
         """Refuse what can be refused without reading genotypes."""

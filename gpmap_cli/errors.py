@@ -26,10 +26,7 @@ class InputError(ValueError):
     """The user's input is at fault. Carries one or more problems; all are shown at once."""
 
     def __init__(self, message: str | Iterable[Problem], hint: str = "") -> None:
-        if isinstance(message, str):
-            self.problems = (Problem(message, hint),)
-        else:
-            self.problems = tuple(message)
+        self.problems: tuple[Problem, ...] = (Problem(message, hint),) if isinstance(message, str) else tuple(message)
         super().__init__("; ".join(problem.message for problem in self.problems))
 
     def lines(self) -> list[str]:

@@ -31,15 +31,13 @@ def mean_r2(scores: Sequence[float | None]) -> float | None:
     return float(np.mean(defined)) if defined else None
 
 
-def score_split(
-    observed: NDArray, predicted: NDArray, environment_names: Sequence[str], seed: int
-) -> dict[str, Any]:
+def score_split(observed: NDArray, predicted: NDArray, environment_names: Sequence[str], seed: int) -> dict[str, Any]:
     """Scores of one split: observed and predicted (N, E) in the phenotype's own units, NaN missing.
 
     The 95 % interval of R^2 is the percentile bootstrap over samples, the same resamples for every environment.
     """
     intervals = _bootstrap_r2(observed, predicted, seed)
-    environments = {}
+    environments: dict[str, dict[str, Any]] = {}
     for column, name in enumerate(environment_names):
         y, f = observed[:, column], predicted[:, column]
         known = ~np.isnan(y)

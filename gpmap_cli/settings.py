@@ -12,7 +12,6 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any, TypeVar
 
 from gpmap_cli.errors import Problem, did_you_mean, listing
@@ -49,7 +48,7 @@ def fill(cls: type[T], mapping: Mapping[str, Any], group: Group, problems: list[
     when every field by itself is right.
     """
     found: list[Problem] = []
-    hints = _type_hints(cls)
+    hints = typing.get_type_hints(cls)
     known = {item.name: item for item in dataclasses.fields(typing.cast(Any, cls))}
     values: dict[str, Any] = {}
     for key, raw in mapping.items():
@@ -90,11 +89,6 @@ def fill(cls: type[T], mapping: Mapping[str, Any], group: Group, problems: list[
 class _WrongValue(Exception):
     def __init__(self, wanted: str, choices: tuple[str, ...] = (), given: str = "") -> None:
         self.wanted, self.choices, self.given = wanted, choices, given
-
-
-@cache
-def _type_hints(cls: type) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
 
 
 def _shown(value: Any) -> str:

@@ -82,7 +82,9 @@ def test_initial_weights_have_the_scale_asked_for():
     assert abs(drawn.mean()) < 4 * 0.04 / np.sqrt(len(drawn))
 
 
-@pytest.mark.parametrize("model", [Attention(AttentionSettings()), AttentionMultiEnv(MultiSettings())], ids=["single", "multi"])
+@pytest.mark.parametrize(
+    "model", [Attention(AttentionSettings()), AttentionMultiEnv(MultiSettings())], ids=["single", "multi"]
+)
 def test_training_finds_third_order_epistasis(model):
     """What no additive or pairwise model can: a third-order term of half the variance."""
     samples = make_samples(num_samples=3000, num_loci=5, num_environments=2, order=3, seed=1)

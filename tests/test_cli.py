@@ -308,7 +308,14 @@ def test_test_phenotypes_change_scores_and_nothing_else(gpmap, tmp_path):
         values[rows] = values[np.random.default_rng(0).permutation(rows)]
         file["phenotypes"][...] = values
     for model, before in first.items():
-        gpmap("train", f"model={model}", "training=debug", "data=file", "data.path=changed.h5", f"hydra.run.dir=second_{model}")
+        gpmap(
+            "train",
+            f"model={model}",
+            "training=debug",
+            "data=file",
+            "data.path=changed.h5",
+            f"hydra.run.dir=second_{model}",
+        )
         after = pd.read_csv(tmp_path / f"second_{model}" / "predictions.csv.gz")
         assert (after.predicted == before.predicted).all()
         assert not (after.observed == before.observed).all()
@@ -362,9 +369,7 @@ def test_evaluate_on_new_data_scores_all_rows(trained, tmp_path):
     metrics = json.loads((directory / "metrics.json").read_text())
     assert set(metrics["splits"]) == {"all"}
     assert set(metrics["splits"]["all"]["environments"]) == {"30C"}  # 23C is not in the new data
-    part = tmp_path / last_line(
-        trained("evaluate", "run=run", "data=file", "data.path=new/dataset.h5", "rows=test")
-    )
+    part = tmp_path / last_line(trained("evaluate", "run=run", "data=file", "data.path=new/dataset.h5", "rows=test"))
     assert json.loads((part / "metrics.json").read_text())["splits"]["test"]["environments"]["30C"]["num_samples"] == 45
 
 
@@ -437,7 +442,12 @@ def test_a_checkpoint_that_would_execute_something_does_not(trained, tmp_path):
 def test_a_sweep(gpmap, tmp_path):
     result = gpmap("train", "-m", "model=mean,ridge", "data.order=1,2", *TINY, "hydra.sweep.dir=sweep")
     assert last_line(result) == Path("sweep")
-    names = {"model-mean_data.order-1", "model-mean_data.order-2", "model-ridge_data.order-1", "model-ridge_data.order-2"}
+    names = {
+        "model-mean_data.order-1",
+        "model-mean_data.order-2",
+        "model-ridge_data.order-1",
+        "model-ridge_data.order-2",
+    }
     assert {path.name for path in (tmp_path / "sweep").iterdir()} == names
     for name in names:
         assert json.loads((tmp_path / "sweep" / name / "metrics.json").read_text())["status"] == "completed"
@@ -496,4 +506,4 @@ def test_job_names():
     assert len(set(odd)) == 4
     assert all(re.fullmatch(r"[A-Za-z0-9._-]{1,140}", name) for name in odd)
     assert [job.name for job in expand(["seed=1,1,2"], {})] == ["seed-1", "seed-2"]
-    assert [job.name for job in expand(["data.order=[1,2],[3]"], {})][0].startswith("data.order--1-2-")
+    assert next(job.name for job in expand(["data.order=[1,2],[3]"], {})).startswith("data.order--1-2-")

@@ -166,7 +166,8 @@ def test_one_cycle():
 
 
 @pytest.mark.parametrize(
-    ("num_examples", "batch", "rate"), [(100_000, 256, 0.01), (2560, 64, 0.005), (40, 8, 0.01 * math.sqrt(1 / 32)), (5, 5, None)]
+    ("num_examples", "batch", "rate"),
+    [(100_000, 256, 0.01), (2560, 64, 0.005), (40, 8, 0.01 * math.sqrt(1 / 32)), (5, 5, None)],
 )
 def test_few_examples_get_smaller_batches(num_examples, batch, rate):
     schedule = TrainingSettings("test", 1, 256, 0.01, min_steps_per_epoch=40)

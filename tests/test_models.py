@@ -121,7 +121,7 @@ def test_unfitted(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_wrong_loci(name):
-    with pytest.raises(InputError, match="6 loci.*have 7"):
+    with pytest.raises(InputError, match=r"6 loci.*have 7"):
         fitted(name).predict(make_samples(num_loci=7).genotypes)
 
 

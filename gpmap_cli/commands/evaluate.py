@@ -58,9 +58,7 @@ def run(config: Config, path: Path) -> None:
         part_names = np.full(dataset.num_samples, "", dtype=object)
         for name, rows in parts.items():
             part_names[rows] = name
-        write_predictions(
-            directory, dataset.take_rows(kept), names, predicted[kept], observed[kept], part_names[kept]
-        )
+        write_predictions(directory, dataset.take_rows(kept), names, predicted[kept], observed[kept], part_names[kept])
         metrics = {
             "status": COMPLETED,
             "run": root.run,
@@ -78,9 +76,7 @@ def run(config: Config, path: Path) -> None:
                 name: value if np.isfinite(value := ceilings[name]) else None for name in names
             }
         sha256 = None if labels is None else split_hash(labels)
-        directory.write_json(
-            "provenance.json", provenance(started, source.identity(), sha256, predictor.model.device)
-        )
+        directory.write_json("provenance.json", provenance(started, source.identity(), sha256, predictor.model.device))
         write_metric_files(directory, metrics)
         show_result(run_table(metrics), directory.path)
 

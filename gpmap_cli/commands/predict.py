@@ -34,9 +34,5 @@ def run(config: Config, path: Path) -> None:
         predicted = predictor.predict(genotypes)
         names = predictor.environment_names
         write_predictions(directory, dataset, names, predicted, observed=None, split=None)
-        directory.write_json(
-            "provenance.json", provenance(started, source.identity(), None, predictor.model.device)
-        )
-        show_result(
-            f"{dataset.num_samples} samples x {len(names)} environments in predictions.csv.gz", directory.path
-        )
+        directory.write_json("provenance.json", provenance(started, source.identity(), None, predictor.model.device))
+        show_result(f"{dataset.num_samples} samples x {len(names)} environments in predictions.csv.gz", directory.path)

@@ -22,7 +22,7 @@ log = logging.getLogger("gpmap")
 def run_sweep(command: str, overrides: Sequence[str], config_dir: Path | None) -> int:
     """Run all jobs; the exit status is 0 only when none failed, 2 when every one was refused for its input."""
     with composer(command, config_dir) as composing:
-        fixed = [job.overrides for job in expand(overrides, {})][0]
+        fixed = next(job.overrides for job in expand(overrides, {}))
         whole = composing.compose(fixed)
         jobs = expand(overrides, whole.sweep_params)
         launch = launcher(whole.launcher)

@@ -21,7 +21,7 @@ _FLAGS = {
     "-sc": ("--shell-completion", False),
     "-i": ("--info", True),
 }
-_LONG = {name: takes for name, takes in _FLAGS.values()} | {"--resolve": False, "--hydra-help": False}
+_LONG = dict(_FLAGS.values()) | {"--resolve": False, "--hydra-help": False}
 _CFG_KINDS = ("job", "hydra", "all")
 
 
@@ -59,9 +59,7 @@ def split_words(words: Sequence[str], command: Command) -> CommandLine:
             name, _, value = word.partition("=")
             name = _FLAGS.get(name, (name, False))[0]
             if name not in _LONG:
-                raise InputError(
-                    f"{word} is not a flag of gpmap {command.name}", did_you_mean(name, sorted(_LONG))
-                )
+                raise InputError(f"{word} is not a flag of gpmap {command.name}", did_you_mean(name, sorted(_LONG)))
             if _LONG[name] and not value:
                 if not rest:
                     raise InputError(f"{name} needs a value", f"see gpmap {command.name} --help")
@@ -145,7 +143,10 @@ def check_overrides(line: CommandLine, command: Command) -> tuple[list[str], lis
                 continue
         if key in ROOT_GROUPS and key not in groups:
             problems.append(
-                Problem(f"{key} is not a group of gpmap {command.name}", did_you_mean(key, [*command.groups, *command.optional_groups]))
+                Problem(
+                    f"{key} is not a group of gpmap {command.name}",
+                    did_you_mean(key, [*command.groups, *command.optional_groups]),
+                )
             )
             continue
         plain = not (is_group or key.startswith("hydra.") or override.is_delete())

@@ -20,7 +20,7 @@ def config_directory() -> Path:
 
 def choices(group: str, extra: Path | None = None) -> list[str]:
     """The choices of a group, for instance `model`; `extra` is the user's own `--config-dir`."""
-    found = set()
+    found: set[str] = set()
     for directory in (config_directory(), extra):
         if directory is not None and (directory / group).is_dir():
             found.update(path.stem for path in (directory / group).glob("*.yaml"))

@@ -195,8 +195,8 @@ def _fill_group(name: str, part: Mapping[str, Any], problems: list[Problem]) -> 
     if name == "training":
         return fill(TrainingSettings, part, Group(prefix, chosen), problems)
     if name == "data":
-        kind = SimulatedData if chosen == "simulated" else FileData
-        return fill(kind, part, Group(prefix, chosen), problems)
+        of_data: type = SimulatedData if chosen == "simulated" else FileData
+        return fill(of_data, part, Group(prefix, chosen), problems)
     kinds = SOURCES if name == "source" else None
     known = tuple(kinds) if kinds is not None else models.names()
     if chosen not in known:

@@ -42,7 +42,9 @@ def make_split(settings: Split, dataset: Dataset, seed: int) -> Labels:
     return labels
 
 
-def random_split(num_samples: int, test_fraction: float, validation_fraction: float, rng: np.random.Generator) -> Labels:
+def random_split(
+    num_samples: int, test_fraction: float, validation_fraction: float, rng: np.random.Generator
+) -> Labels:
     """Fractions of all samples, rounded to whole samples."""
     order = rng.permutation(num_samples)
     num_test, num_validation = round(test_fraction * num_samples), round(validation_fraction * num_samples)

@@ -30,7 +30,7 @@ class PublishedAttention(torch.nn.Module):
         self.embedding_dim = embedding_dim
         width = embedding_dim + 1 + (num_environments if slots == "own" else 0)
         num_tokens = num_loci + (num_environments > 0)
-        shapes = {"random_matrix": (num_loci, embedding_dim)}
+        shapes: dict[str, tuple[int, ...]] = {"random_matrix": (num_loci, embedding_dim)}
         for layer in range(1, NUM_LAYERS + 1):
             for kind in ("query", "key", "value"):
                 shapes[f"{kind}_matrix_{layer}"] = (width, width)
@@ -48,7 +48,7 @@ class PublishedAttention(torch.nn.Module):
     def tokens(self, genotypes: torch.Tensor, environments: torch.Tensor | None) -> torch.Tensor:
         """Genotypes (B, L) coded -1/+1 and environment numbers (B,) -> tokens (B, T, D)."""
         batch = len(genotypes)
-        embedded = genotypes[:, :, None] * self.random_matrix
+        embedded = genotypes[:, :, None] * self.get_parameter("random_matrix")
         pad = functional.pad
         if environments is None:
             return pad(embedded, (0, 1), value=1.0)
@@ -71,4 +71,4 @@ class PublishedAttention(torch.nn.Module):
                 z = functional.scaled_dot_product_attention(query, key, value, scale=1.0)
             else:
                 z = torch.softmax(query @ key.transpose(1, 2), dim=2) @ value
-        return (z * self.coeffs_attended).sum(dim=(1, 2)) + self.offset
+        return (z * self.get_parameter("coeffs_attended")).sum(dim=(1, 2)) + self.get_parameter("offset")

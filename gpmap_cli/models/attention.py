@@ -15,10 +15,10 @@ from gpmap_cli.models.base import Model
 from gpmap_cli.settings import setting
 
 if TYPE_CHECKING:
-    import torch
     from numpy.typing import NDArray
 
     from gpmap_cli.dataset.coding import CodedGenotypes, Samples
+    from gpmap_cli.layers.published_attention import PublishedAttention
     from gpmap_cli.training.context import FitContext
 
 
@@ -53,7 +53,7 @@ class Attention(Model):
 
         self._weights = fit_each(context.environment_names, make, context)
 
-    def _networks(self, num_loci: int) -> list[torch.nn.Module]:
+    def _networks(self, num_loci: int) -> list[PublishedAttention]:
         import torch
 
         from gpmap_cli.layers.published_attention import PublishedAttention

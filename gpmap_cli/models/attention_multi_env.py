@@ -88,9 +88,7 @@ class AttentionMultiEnv(Model):
 
     def _restore(self, state: dict[str, NDArray]) -> None:
         self._num_environments = int(state["num_environments"])
-        self._weights = {
-            name: array for name, array in state.items() if name not in ("num_environments", "num_loci")
-        }
+        self._weights = {name: array for name, array in state.items() if name not in ("num_environments", "num_loci")}
 
     def describe(self) -> dict[str, Any]:
         return {"embedding_dim": self.settings.embedding_dim}

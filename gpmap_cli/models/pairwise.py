@@ -94,9 +94,7 @@ class Pairwise(Model):
     def _restore(self, state: dict[str, NDArray]) -> None:
         from gpmap_cli.solvers.pairwise import PairwiseSolution
 
-        self._solution = PairwiseSolution(
-            state["additive"], state["pairs"], state["intercept"], state["penalties"]
-        )
+        self._solution = PairwiseSolution(state["additive"], state["pairs"], state["intercept"], state["penalties"])
 
     def describe(self) -> dict[str, Any]:
         additive, pair = self._solution.penalties.T

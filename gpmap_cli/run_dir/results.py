@@ -24,9 +24,7 @@ def score_parts(
     observed: NDArray, predicted: NDArray, parts: Mapping[str, NDArray], environments: tuple[str, ...], seed: int
 ) -> dict[str, Any]:
     """Scores of each part (name -> boolean rows) of observed and predicted phenotypes (N, E)."""
-    return {
-        name: score_split(observed[rows], predicted[rows], environments, seed) for name, rows in parts.items()
-    }
+    return {name: score_split(observed[rows], predicted[rows], environments, seed) for name, rows in parts.items()}
 
 
 def metrics_csv(splits: Mapping[str, Any]) -> str:

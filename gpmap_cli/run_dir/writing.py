@@ -23,7 +23,12 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], None]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    write_whole(path, lambda stream: stream.write(text.encode("utf-8")) and None)
+    """A text file in UTF-8."""
+
+    def write(stream: IO[bytes]) -> None:
+        stream.write(text.encode("utf-8"))
+
+    write_whole(path, write)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from gpmap_cli.dataset.coding import CodedGenotypes
-from gpmap_cli.solvers.ridge import coded_blocks
+from gpmap_cli.solvers.ridge import mean_genotype
 
 _EXACT_IN_FLOAT32 = 2**24
 _ROWS = 2048
@@ -42,8 +42,7 @@ def pair_gram(
         gram = _centre_loci(_centre_loci(gram, mean).T, mean)
         product = _centre_loci(product, mean)
     else:
-        total = sum(block.sum(dim=0) for _, block in coded_blocks(genotypes, device))
-        mean = total / len(genotypes)
+        mean = mean_genotype(genotypes, device)
         gram, product = _raw_sums(genotypes, mean, y, torch.float64, device)
     # Row 0 belongs to the constant feature: it holds the sums of the others, which centre the pairs.
     sums = gram[0, 1:].clone()

@@ -51,7 +51,6 @@ class PairwiseSolution:
     penalties: NDArray[np.float64]
 
 
-
 def solve_pairwise(
     genotypes: CodedGenotypes,
     phenotypes: NDArray[np.float64],

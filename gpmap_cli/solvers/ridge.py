@@ -174,17 +174,24 @@ def centred_kernel(genotypes: CodedGenotypes, device: str) -> tuple[torch.Tensor
     """The additive relationship Xc Xc' (n, n) of the samples, and the mean genotype (L,)."""
     import torch
 
-    total = sum(block.sum(dim=0) for _, block in coded_blocks(genotypes, device))
-    mean = total / len(genotypes)
+    mean = mean_genotype(genotypes, device)
     kernel = torch.zeros(len(genotypes), len(genotypes), dtype=torch.float64, device=device)
     for _, block in centred_loci(genotypes, mean, device):
         kernel.addmm_(block, block.T)
     return kernel, mean.cpu().numpy()
 
 
-def centred_loci(
-    genotypes: CodedGenotypes, mean: torch.Tensor, device: str
-) -> Iterator[tuple[slice, torch.Tensor]]:
+def mean_genotype(genotypes: CodedGenotypes, device: str) -> torch.Tensor:
+    """Mean coded genotype of every locus, (L,)."""
+    import torch
+
+    total = torch.zeros(genotypes.num_loci, dtype=torch.float64, device=device)
+    for _, block in coded_blocks(genotypes, device):
+        total += block.sum(dim=0)
+    return total / len(genotypes)
+
+
+def centred_loci(genotypes: CodedGenotypes, mean: torch.Tensor, device: str) -> Iterator[tuple[slice, torch.Tensor]]:
     """All samples at a block of loci at a time, (n, block), minus their mean."""
     import torch
 

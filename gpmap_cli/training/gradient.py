@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -49,9 +48,7 @@ def scheduled_rate(settings: TrainingSettings, top: float, step: int, num_steps:
     return top * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def fit_each(
-    environments: Sequence[str], make: Callable[[int], Problem], context: FitContext
-) -> list[Arrays]:
+def fit_each(environments: Sequence[str], make: Callable[[int], Problem], context: FitContext) -> list[Arrays]:
     """Fit one network after the other and return the best weights of each.
 
     `environments` names them (one empty name for a joint fit); `make(i)` builds the i-th problem. A fit that was
@@ -124,9 +121,7 @@ class _Journal:
 class _Descent:
     """One network's way down."""
 
-    def __init__(
-        self, problem: Problem, number: int, environment: str, context: FitContext, journal: _Journal
-    ) -> None:
+    def __init__(self, problem: Problem, number: int, environment: str, context: FitContext, journal: _Journal) -> None:
         self._problem, self._network = problem, problem.network
         self._number, self._environment = number, environment
         self._context, self._settings, self._journal = context, context.training, journal
