@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 
 # Tests run beside each other, and what they compute is small: threads of one would only wait for those of another.
@@ -27,21 +30,48 @@ def shared() -> Path:
     return SHARED
 
 
-@pytest.fixture
-def gpmap(tmp_path):
-    """Run the command in an empty directory: gpmap("train", "model=ridge") -> CompletedProcess."""
+@dataclass
+class Result:
+    """What a command printed and how it ended."""
 
-    def run(*words, cwd=tmp_path, **options):
-        environment = {**os.environ, "PYTHONWARNINGS": "default", **options.pop("env", {})}
-        return subprocess.run(
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def gpmap(tmp_path, monkeypatch):
+    """Run the command in an empty directory, in this process: gpmap("train", "model=ridge") -> Result."""
+    from gpmap_cli.__main__ import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words, env=None):
+        out, err = io.StringIO(), io.StringIO()
+        with monkeypatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+            for name, value in (env or {}).items():
+                patch.setenv(name, value)
+            patch.setattr(sys, "argv", ["gpmap", *map(str, words)])
+            status = main()
+        return Result(status, out.getvalue(), err.getvalue())
+
+    return run
+
+
+@pytest.fixture
+def gpmap_process(tmp_path):
+    """The same in a process of its own."""
+
+    def run(*words, env=None):
+        result = subprocess.run(
             [sys.executable, "-m", "gpmap_cli", *map(str, words)],
-            cwd=cwd,
-            env=environment,
+            cwd=tmp_path,
+            env={**os.environ, **(env or {})},
             capture_output=True,
             text=True,
-            timeout=options.pop("timeout", 240),
-            **options,
+            timeout=240,
         )
+        return Result(result.returncode, result.stdout, result.stderr)
 
     return run
 

@@ -46,6 +46,11 @@ def last_line(result):
 # -- help ------------------------------------------------------------------------------------------------
 
 
+def test_the_module_is_the_command(gpmap_process):
+    assert gpmap_process("--version").stdout.startswith("gpmap 0")
+    assert refused(gpmap_process("tran"), "did you mean train?")
+
+
 def test_help_names_every_command(gpmap):
     result = gpmap("--help")
     assert result.returncode == 0
@@ -67,9 +72,9 @@ def test_help_follows_the_choice(gpmap):
     assert "model.additive_penalty" in gpmap("train", "model=pairwise", "--help").stdout
 
 
-def test_light_commands_import_nothing_heavy(gpmap):
+def test_light_commands_import_nothing_heavy(gpmap_process):
     for words in (("--help",), ("train", "model.embeding_dim=3"), ("tran",)):
-        result = gpmap(*words, env={"PYTHONPROFILEIMPORTTIME": "1"})
+        result = gpmap_process(*words, env={"PYTHONPROFILEIMPORTTIME": "1"})
         imported = {line.rsplit("|", 1)[-1].strip() for line in result.stderr.splitlines() if "import time:" in line}
         assert imported
         assert not imported & {"torch", "numpy", "pandas", "h5py", "matplotlib"}

@@ -111,6 +111,7 @@ class TestLayout:
     def test_failed_runs_and_undefined_scores_are_not_drawn(self, tmp_path: Path) -> None:
         write_failed(tmp_path / "0", "ridge", {}, "boom")
         write_run(tmp_path / "1", "attention", {"30C": None})
+        write_run(tmp_path / "2", "attention", 0.5, status="interrupted")
         assert arrange(collect_runs([tmp_path])) is None
 
     @pytest.mark.parametrize(

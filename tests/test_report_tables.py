@@ -133,6 +133,12 @@ class TestTables:
             "ridge", "0.400", "0.380", "to", "0.410", "0.900", "300", "0.900", "2.5", "322", "alone"
         ]  # fmt: skip
 
+    def test_where_all_failed_each_run_is_listed(self, tmp_path: Path) -> None:
+        for order in (1, 2):
+            write_failed(tmp_path / f"{order}", "ridge", {"data.order": order}, "boom")
+        lines = rows_of(render(results_table(collect_runs([tmp_path]))))
+        assert lines[1] == ["1", "ridge", "failed", "-", "-", "1"]
+
     def test_evaluations_of_fits_of_one_model_are_told_apart(self, tmp_path: Path) -> None:
         for name in ("x", "y"):
             write_run(tmp_path / name, "ridge", 0.5, {"run": f"outputs/{name}"})

@@ -26,7 +26,8 @@ class Example:
     scale: float = setting(0.5, above=0, below=1)
     effects: Literal["gaussian", "exponential"] = "gaussian"
     names: tuple[str, ...] | None = None
-    orders: tuple[int, ...] | int = setting((1,), minimum=1, maximum=9)
+    orders: tuple[int, ...] = setting((1,), minimum=1, maximum=9)
+    penalty: float | Literal["auto"] = setting("auto", minimum=0)
     bias: bool = True
     label: str | None = None
 
@@ -45,10 +46,11 @@ def filled(**values):
 
 def test_what_is_right_is_taken_and_the_rest_has_its_default():
     made, _ = filled(scale=0.25, names=["23C", 30], orders=[1, 2.0], label=3)
-    assert made == Example(12, 0.25, "gaussian", ("23C", "30"), (1, 2), True, "3")
+    assert made == Example(12, 0.25, "gaussian", ("23C", "30"), (1, 2), "auto", True, "3")
     assert filled(names="23C")[0].names == ("23C",)
     assert filled(names=None)[0].names is None
     assert filled(orders=4)[0].orders == (4,)
+    assert [filled(penalty=penalty)[0].penalty for penalty in ("auto", 2)] == ["auto", 2.0]
     whole = filled(scale=0.5, embedding_dim=7.0)[0]
     assert (whole.embedding_dim, type(whole.embedding_dim)) == (7, int)
 
@@ -77,7 +79,9 @@ def test_what_is_right_is_taken_and_the_rest_has_its_default():
         ({"names": [None]}, "model.names must be a text", "model.names="),
         ({"orders": [1, 10]}, "model.orders must be at most 9, got `[1, 10]`", "within its range"),
         ({"orders": [1, 0]}, "model.orders must be at least 1", "within its range"),
-        ({"orders": "all"}, "model.orders must be a whole number or a whole number, got `all`", "model.orders="),
+        ({"orders": "all"}, "model.orders must be a whole number, got `all`", "model.orders="),
+        ({"penalty": "none"}, "model.penalty must be a number or one of `auto`, got `none`", "model.penalty="),
+        ({"penalty": -1}, "model.penalty must be at least 0, got `-1`", "within its range"),
         ({"bias": 1}, "model.bias must be true or false, got `1`", "true or false"),
         ({"bias": "yes"}, "model.bias must be true or false, got `yes`", "true or false"),
         ({"label": {"a": 1}}, "model.label must be a text", "model.label="),

@@ -105,6 +105,7 @@ class _Run:
     def go(self) -> None:
         """Run to the end, or leave word of why not."""
         reset_peak_memory()
+        self._directory.remove_leftovers()
         with RunLog(self._directory):
             self._mark(RUNNING)
             try:

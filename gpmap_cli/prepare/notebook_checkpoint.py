@@ -12,6 +12,7 @@ from __future__ import annotations
 import pickle
 import shutil
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,9 @@ def _read(path: Path) -> dict[str, NDArray]:
     if not path.is_file():
         raise InputError(f"{path}: there is no such file", _HINT)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of foreign pickles; the error says enough
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as trouble:
         raise InputError(f"{path}: holds more than tensors, and that is never loaded", _HINT) from trouble
     except Exception as trouble:  # torch raises whatever the damaged bytes lead it to

@@ -15,7 +15,6 @@ from gpmap_cli.report.read import Run, Scalar, clean, read_run
 # Within one group, settings are compared only between runs that chose the same member of it: that ridge and
 # attention, or simulated and yeast, have different settings is no sweep.
 _CHOSEN_BY = {"data": "data.name", "training": "training.name", "split": "split.method"}
-_NOT_SWEPT = {"model", "model.name", "resume"}
 _OF_THE_MODEL = {"model", "run"}  # `run`: the fit that an evaluation took
 
 
@@ -93,7 +92,7 @@ def _is_replicate(key: str) -> bool:
 def _differing(runs: list[Run]) -> list[str]:
     known = [run for run in runs if run.config]  # a run whose config cannot be read tells nothing
     keys = dict.fromkeys(key for run in known for key in run.config)
-    return [key for key in keys if key not in _NOT_SWEPT and _differs(key, known)]
+    return [key for key in keys if _differs(key, known)]
 
 
 def _differs(key: str, runs: list[Run]) -> bool:
@@ -102,7 +101,7 @@ def _differs(key: str, runs: list[Run]) -> bool:
     values: dict[Any, set[Any]] = {}
     for run in runs:
         member: Any = None
-        if group in _OF_THE_MODEL:
+        if group in _OF_THE_MODEL:  # so that `model.name` itself never differs
             member = run.model
         elif chosen_by is not None and key != chosen_by:
             member = setting_of(run, chosen_by)

@@ -33,7 +33,7 @@ def load_arrays(path: Path) -> tuple[dict[str, NDArray], dict[str, Any]]:
     """Read what `save_arrays` wrote; a damaged or foreign file is refused."""
     hint = "use another run, or train again"
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         facts = json.loads(str(arrays.pop("facts.json")))
         if facts["format"] != FORMAT:

@@ -67,6 +67,12 @@ class RunDirectory:
         """Write `config.yaml` of a directory that is put together elsewhere and moved into place whole."""
         write_text(self.path / CONFIG, _yaml(config))
 
+    def remove_leftovers(self) -> None:
+        """Temporary files of a process that was killed while it wrote."""
+        for directory in (self.path, self.path / "checkpoints"):
+            for path in directory.glob(".*.part"):
+                path.unlink(missing_ok=True)
+
     def read_config(self) -> dict[str, Any]:
         """The resolved configuration of the run; plain YAML, nothing in it is executed or resolved."""
         hint = "name a directory that `gpmap train` wrote"
