@@ -123,7 +123,7 @@ REFUSALS: list[tuple[dict[str, Any], str]] = [
     ({"linkage": "cross", "num_chromosomes": 4, "allele_frequency": 0.4}, "data.allele_frequency must be 0.5"),
     ({"linkage": "cross", "num_chromosomes": 4, "ploidy": 2}, "data.ploidy must be 1 with data.linkage=cross"),
     ({"num_chromosomes": 0}, "data.num_chromosomes must be at least 1"),
-    ({"linkage": "cross"}, "data.num_chromosomes must be at most data.num_loci (12), got `16`"),
+    ({"linkage": "cross", "num_chromosomes": 16}, "data.num_chromosomes must be at most data.num_loci (12), got `16`"),
     ({"chromosome_length_cm": 0}, "data.chromosome_length_cm must be above 0"),
     ({"chromosome_length_cm": 2e6}, "data.chromosome_length_cm must be at most 1e+06"),
     (

@@ -21,14 +21,14 @@ Precision = Literal["float32", "float64"]
 
 @dataclass(frozen=True)
 class TrainRoot:
-    seed: int = setting(0, minimum=0)
+    seed: int = setting(0, minimum=0, maximum=2**63 - 1)  # it goes into files as int64
     device: Device = "auto"
     precision: Precision = "float32"
 
 
 @dataclass(frozen=True)
 class SimulateRoot:
-    seed: int = setting(0, minimum=0)
+    seed: int = setting(0, minimum=0, maximum=2**63 - 1)  # it goes into files as int64
 
 
 @dataclass(frozen=True)

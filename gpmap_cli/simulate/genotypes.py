@@ -92,7 +92,7 @@ def genotype_blocks(
 
 def _even_map(settings: SimulatedData) -> GeneticMap:
     """Loci evenly spaced from end to end of each chromosome; a chromosome's only locus lies in its middle."""
-    num_chromosomes = settings.num_chromosomes
+    num_chromosomes = settings.num_chromosomes_of_cross
     lengths = np.broadcast_to(np.array(settings.chromosome_length_cm), num_chromosomes)
     counts = _share_loci(settings.num_loci, lengths.tolist())
     centimorgans = np.concatenate(

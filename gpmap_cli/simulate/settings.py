@@ -34,7 +34,7 @@ class SimulatedData:
     ploidy: int = setting(1, minimum=1, maximum=2)
     linkage: Literal["independent", "cross"] = "independent"
     allele_frequency: tuple[float, ...] = setting((0.5,), above=0, below=1)
-    num_chromosomes: int = setting(16, minimum=1)
+    num_chromosomes: int | None = setting(None, minimum=1)
     chromosome_length_cm: tuple[float, ...] = setting((100.0,), above=0, maximum=1e6)
     cm_per_kb: float = setting(0.30, minimum=1e-6, maximum=1e6)
     map: str | None = None
@@ -49,6 +49,13 @@ class SimulatedData:
         if self.num_interactions is not None:
             return self.num_interactions
         return num_subsets(self.num_loci, order, self.num_loci)
+
+    @property
+    def num_chromosomes_of_cross(self) -> int:
+        """Chromosomes of a cross without a map: as many as lengths are given, else 16 as in yeast, where loci allow."""
+        if self.num_chromosomes is not None:
+            return self.num_chromosomes
+        return len(self.chromosome_length_cm) if len(self.chromosome_length_cm) > 1 else min(16, self.num_loci)
 
     def _order_problems(self, prefix: str) -> Iterator[Problem]:
         key = f"{prefix}order"
@@ -128,17 +135,18 @@ class SimulatedData:
             )
         if self.map is not None:
             return  # the chromosomes are those of the map
-        if self.num_chromosomes > self.num_loci:
+        num_chromosomes = self.num_chromosomes_of_cross
+        if num_chromosomes > self.num_loci:
             yield Problem(
                 f"{prefix}num_chromosomes must be at most {prefix}num_loci ({self.num_loci}),"
-                f" got `{self.num_chromosomes}`",
+                f" got `{num_chromosomes}`",
                 f"each chromosome carries at least one locus: lower {prefix}num_chromosomes or raise {prefix}num_loci",
             )
-        if len(self.chromosome_length_cm) not in (1, self.num_chromosomes):
+        if len(self.chromosome_length_cm) not in (1, num_chromosomes):
             yield Problem(
-                f"{prefix}chromosome_length_cm must be one number or one per chromosome ({self.num_chromosomes}),"
+                f"{prefix}chromosome_length_cm must be one number or one per chromosome ({num_chromosomes}),"
                 f" got {len(self.chromosome_length_cm)} numbers",
-                f"give {prefix}chromosome_length_cm 1 or {self.num_chromosomes} numbers",
+                f"give {prefix}chromosome_length_cm 1 or {num_chromosomes} numbers",
             )
 
 
