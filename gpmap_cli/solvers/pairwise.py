@@ -9,7 +9,7 @@ where z = x - mean(x) over these samples and c_lm = mean(z_l z_m): products of c
 centred, so that with loci in linkage equilibrium the pairs are orthogonal to the additive part under the
 training allele frequencies. b is not penalised. P = L + L (L - 1) / 2 features F (n x P).
 
-Primal (P <= n): Cholesky of F'F + diag(penalties). Dual (P > n): Cholesky of the n x n matrix
+Primal (P <= n): eigenvalues of the pairs' part of F'F, P^3 once for all penalties and environments. Dual (P > n): Cholesky of the n x n matrix
 I + Za Za' / additive_penalty + Kp / pair_penalty, with Kp = ((Z Z')^2 - Z^2 (Z^2)') / 2 centred on both sides,
 so that no pair is ever formed. Both give the same solution and the same criterion.
 
@@ -20,6 +20,7 @@ q = y' (I + F diag(penalties)^-1 F')^-1 y (Patterson and Thompson 1971); or leas
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -34,7 +35,7 @@ from gpmap_cli.solvers.ridge import centred_kernel, centred_loci, coded_blocks
 # log10 of (penalty / the penalty at which the part would explain as much variance as the residual)
 _COARSE = (-3.0, -1.0, 1.0, 3.0)
 _BOUND = 6.0
-_STEPS = (1.0, 0.5, 0.25)
+_STEPS = (1.0, 0.5, 0.25, 0.125)
 
 
 @dataclass(frozen=True)
@@ -136,53 +137,68 @@ class _Search:
 
 
 class _Primal:
+    """From the eigenvalues of the pairs' part of F'F; the additive part follows by its Schur complement.
+
+    With F'F = [[Gaa, Gap], [Gpa, Gpp]], Gpp = V S V', C = V' Gpa, d = V' bp and w = 1 / (S + pair_penalty):
+    a = (Gaa + additive_penalty - C' w C)^-1 (ba - C' w d), pairs = V w (d - C a). One factorisation serves every
+    pair of penalties and every environment; a trial costs P L^2.
+    """
+
     form = "primal"
 
     def __init__(self, genotypes: CodedGenotypes, phenotypes: NDArray[np.float64], device: str) -> None:
-        self._num_loci = genotypes.num_loci
+        num_loci = self._num_loci = genotypes.num_loci
         self._phenotype_mean = phenotypes.mean(axis=0)
         y = torch.from_numpy(phenotypes - self._phenotype_mean).to(device)
         self._num_samples = len(y)
         self._total = (y**2).sum(dim=0)
-        self._gram, self._product, self._mean, self._pair_mean = pair_gram(genotypes, y, device)
-        diagonal = self._gram.diagonal()
+        gram, product, self._mean, self._pair_mean = pair_gram(genotypes, y, device)
+        diagonal = gram.diagonal()
         self.scales = _positive(
-            float(diagonal[: self._num_loci].sum()) / self._num_samples,
-            float(diagonal[self._num_loci :].sum()) / self._num_samples,
+            float(diagonal[:num_loci].sum()) / self._num_samples, float(diagonal[num_loci:].sum()) / self._num_samples
         )
-        self._diagonal = diagonal.clone()
+        self._additive_gram, self._additive_product = gram[:num_loci, :num_loci].clone(), product[:num_loci]
+        values, self._vectors = torch.linalg.eigh(gram[num_loci:, num_loci:])
+        self._values = values.clamp_min(0)
+        self._cross = self._vectors.T @ gram[num_loci:, :num_loci]
+        self._pair_product = self._vectors.T @ product[num_loci:]
 
     def restricted_likelihood(self, penalties: tuple[float, float]) -> NDArray[np.float64]:
-        solved = self._factor(penalties)
+        solved = self._schur(penalties)
         if solved is None:
-            return np.full(self._product.shape[1], np.inf)
-        factor, penalty = solved
-        half = torch.linalg.solve_triangular(factor, self._product, upper=False)
-        quadratic = (self._total - (half**2).sum(dim=0)).clamp_min(1e-12 * self._num_samples)
-        log_det = 2 * factor.diagonal().log().sum() - penalty.log().sum()
+            return np.full(self._total.shape, np.inf)
+        factor, right, inverse = solved
+        half = torch.linalg.solve_triangular(factor, right, upper=False)
+        explained = (half**2).sum(dim=0) + (self._pair_product**2 * inverse[:, None]).sum(dim=0)
+        quadratic = (self._total - explained).clamp_min(1e-12 * self._num_samples)
+        log_det = 2 * factor.diagonal().log().sum() - self._num_loci * math.log(penalties[0])
+        log_det += (self._values / penalties[1]).log1p().sum()
         return _criterion(quadratic, log_det, self._num_samples)
 
     def solution(self, penalties: tuple[float, float]) -> PairwiseSolution:
-        solved = self._factor(penalties)
+        solved = self._schur(penalties)
         if solved is None:
             raise ArithmeticError(f"the penalties {penalties} are too small for these genotypes")
-        effects = torch.cholesky_solve(self._product, solved[0]).cpu().numpy()
+        factor, right, inverse = solved
+        additive = torch.cholesky_solve(right, factor)
+        pairs = self._vectors @ ((self._pair_product - self._cross @ additive) * inverse[:, None])
         return _expand(
-            effects[: self._num_loci],
-            effects[self._num_loci :],
+            additive.cpu().numpy(),
+            pairs.cpu().numpy(),
             self._mean.cpu().numpy(),
             self._pair_mean.cpu().numpy(),
             self._phenotype_mean,
             penalties,
         )
 
-    def _factor(self, penalties: tuple[float, float]) -> tuple[torch.Tensor, torch.Tensor] | None:
-        penalty = torch.full_like(self._diagonal, penalties[1])
-        penalty[: self._num_loci] = penalties[0]
-        diagonal = self._gram.diagonal()
-        diagonal.copy_(self._diagonal + penalty)
-        factor, failed = torch.linalg.cholesky_ex(self._gram)
-        return None if int(failed) else (factor, penalty)
+    def _schur(self, penalties: tuple[float, float]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None:
+        """Cholesky factor of the additive part's Schur complement, its right-hand side, and w."""
+        inverse = 1 / (self._values + penalties[1])
+        weighted = self._cross * inverse[:, None]
+        matrix = self._additive_gram - self._cross.T @ weighted
+        matrix.diagonal().add_(penalties[0])
+        factor, failed = torch.linalg.cholesky_ex(matrix)
+        return None if int(failed) else (factor, self._additive_product - weighted.T @ self._pair_product, inverse)
 
 
 class _Dual:
