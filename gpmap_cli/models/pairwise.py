@@ -3,7 +3,8 @@
 f(x) = b + sum_l a_l x_l + sum_{l<m} W_lm x_l x_m; the objective and its centring are written out in
 `gpmap_cli/solvers/pairwise.py`. Penalties by restricted maximum likelihood of the two variance components (as in
 an epistatic G-BLUP, Jiang and Reif 2015) or by validation. With P = L (L + 1) / 2 effects: N P^2 / 2 multiply-adds
-and P^2 numbers when P <= N, then about 9 P^3 once; otherwise N^2 L, N^2 numbers and N^3 / 3 for each of about 40 trials.
+and P^2 numbers when P <= N, then about 9 P^3 once; otherwise N^2 L, N^2 numbers and N^3 / 3 for each of about 40
+trials.
 """
 
 from __future__ import annotations

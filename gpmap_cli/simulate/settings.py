@@ -138,8 +138,7 @@ class SimulatedData:
         num_chromosomes = self.num_chromosomes_of_cross
         if num_chromosomes > self.num_loci:
             yield Problem(
-                f"{prefix}num_chromosomes must be at most {prefix}num_loci ({self.num_loci}),"
-                f" got `{num_chromosomes}`",
+                f"{prefix}num_chromosomes must be at most {prefix}num_loci ({self.num_loci}), got `{num_chromosomes}`",
                 f"each chromosome carries at least one locus: lower {prefix}num_chromosomes or raise {prefix}num_loci",
             )
         if len(self.chromosome_length_cm) not in (1, num_chromosomes):

@@ -9,8 +9,8 @@ where z = x - mean(x) over these samples and c_lm = mean(z_l z_m): products of c
 centred, so that with loci in linkage equilibrium the pairs are orthogonal to the additive part under the
 training allele frequencies. b is not penalised. P = L + L (L - 1) / 2 features F (n x P).
 
-Primal (P <= n): eigenvalues of the pairs' part of F'F, P^3 once for all penalties and environments. Dual (P > n): Cholesky of the n x n matrix
-I + Za Za' / additive_penalty + Kp / pair_penalty, with Kp = ((Z Z')^2 - Z^2 (Z^2)') / 2 centred on both sides,
+Primal (P <= n): eigenvalues of the pairs' part of F'F, once for all penalties and environments. Dual (P > n):
+Cholesky of the n x n matrix I + Za Za' / additive_penalty + Kp / pair_penalty, with Kp = ((Z Z')^2 - Z^2 (Z^2)') / 2 centred on both sides,
 so that no pair is ever formed. Both give the same solution and the same criterion.
 
 Penalties: those that maximise the restricted likelihood of the variance components (penalty = residual variance
