@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from gpmap_cli.commands.devices import choose_device
 from gpmap_cli.config.schema import Config, load_config
 from gpmap_cli.data_source import Source, open_source
+from gpmap_cli.dataset.settings import FileData
 from gpmap_cli.errors import InputError
 from gpmap_cli.run_dir.layout import RunDirectory
 from gpmap_cli.run_dir.predictor import FittedPredictor
@@ -64,15 +64,11 @@ class FinishedRun:
         if self.config.get("data") is None:
             return False
         own = self.training_config().data
-        if type(own) is not type(data):
-            return False
-        if data.path is None if hasattr(data, "path") else True:
+        if not (isinstance(own, FileData) and isinstance(data, FileData)):
             return own == data
         # The same file under another name is the same data, as long as the same samples are taken from it.
-        same_selection = replace(own, name="", path="", where_to_get_it=None, environments=None, loci=None) == replace(
-            data, name="", path="", where_to_get_it=None, environments=None, loci=None
-        )
-        return same_selection and self._stored_sha256() == source.identity()["sha256"]
+        same_samples = (own.num_samples, own.seed) == (data.num_samples, data.seed)
+        return same_samples and self._stored_sha256() == source.identity()["sha256"]
 
     def _stored_sha256(self) -> str | None:
         try:

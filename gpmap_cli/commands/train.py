@@ -15,7 +15,7 @@ import numpy as np
 from gpmap_cli import models
 from gpmap_cli.commands.devices import choose_device
 from gpmap_cli.commands.stopping import stop_on_signals
-from gpmap_cli.commands.terminal import TerminalReporter, show_result
+from gpmap_cli.commands.terminal import TerminalReporter, log_to_file_only, show_result
 from gpmap_cli.config.schema import Config, load_config
 from gpmap_cli.data_source import Source, open_source
 from gpmap_cli.dataset.coding import CodedGenotypes, GenotypeCoding, PhenotypeScale, Samples
@@ -117,7 +117,7 @@ class _Run:
                 raise Interrupted from None
             except (InputError, FitFailed) as trouble:
                 self._mark(FAILED, str(trouble))
-                log.debug("failed: %s", trouble)
+                log_to_file_only(f"error: {trouble}")  # the terminal hears it at the very end
                 raise
             except Exception as trouble:
                 self._mark(FAILED, f"{type(trouble).__name__}: {trouble}")

@@ -10,8 +10,9 @@ centred, so that with loci in linkage equilibrium the pairs are orthogonal to th
 training allele frequencies. b is not penalised. P = L + L (L - 1) / 2 features F (n x P).
 
 Primal (P <= n): eigenvalues of the pairs' part of F'F, once for all penalties and environments. Dual (P > n):
-Cholesky of the n x n matrix I + Za Za' / additive_penalty + Kp / pair_penalty, with Kp = ((Z Z')^2 - Z^2 (Z^2)') / 2 centred on both sides,
-so that no pair is ever formed. Both give the same solution and the same criterion.
+Cholesky of the n x n matrix I + Z Z' / additive_penalty + Kp / pair_penalty, with
+Kp = ((Z Z')^2 - Z^2 (Z^2)') / 2 centred on both sides, so that no pair is ever formed. Both give the same solution and
+the same criterion.
 
 Penalties: those that maximise the restricted likelihood of the variance components (penalty = residual variance
 over the variance of one effect), -2 log REML = (n - 1) log(q / (n - 1)) + log det(I + F diag(penalties)^-1 F'),
