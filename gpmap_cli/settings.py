@@ -7,7 +7,7 @@ so that the user sees all of them at once. Nothing here knows where the mapping 
 from __future__ import annotations
 
 import dataclasses
-import math
+import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -139,9 +139,9 @@ def _convert_scalar(value: Any, kind: type) -> Any:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if kind is bool and isinstance(value, bool):
         return value
-    if kind is int and is_number and math.isfinite(value) and float(value).is_integer():
+    if kind is int and is_number and (isinstance(value, int) or value.is_integer()):
         return int(value)
-    if kind is float and is_number and math.isfinite(value):
+    if kind is float and is_number and abs(value) <= sys.float_info.max:
         return float(value)
     if kind is str and isinstance(value, str):
         return value

@@ -355,3 +355,19 @@ def test_heaps_without_end_are_refused(tmp_path, at):
     path.write_bytes(contents)
     with pytest.raises(InputError, match=f"heap of texts without end at byte {start}"):
         DatasetFile(path)
+
+
+def test_texts_longer_than_the_file_are_refused(path):
+    """The library would allot four gigabytes for the one text before it looks whether it is there."""
+    ids = [f"segregant {number}" for number in range(N)]
+    with h5py.File(path, "r+") as file:
+        del file["samples/id"]
+        made = file.create_dataset("samples/id", data=ids, dtype=UTF8)
+        file.flush()
+        at = made.id.get_offset()
+    read_all(path)
+    contents = bytearray(path.read_bytes())
+    contents[at + 16 * 5 + 3] = 0xF5  # the highest byte of the length of the sixth
+    path.write_bytes(contents)
+    with pytest.raises(InputError, match="`samples/id` is damaged: its texts are longer than the file"):
+        read_all(path)

@@ -103,6 +103,13 @@ def test_r2_does_not_depend_on_the_unit(shift, factor, seed):
         )
 
 
+def test_intervals_of_phenotypes_far_from_zero():
+    observed, predicted = (part.astype(float) for part in draw(4))
+    near, far = (score_split(observed + shift, predicted + shift, "abc", 0)["environments"] for shift in (0, 1e7))
+    for name in "abc":
+        np.testing.assert_allclose(far[name]["r2_ci95"], near[name]["r2_ci95"], atol=1e-5)
+
+
 def test_the_interval_is_the_percentile_bootstrap():
     """Against a plain loop over resamples drawn anew: the same quantiles but for the resamples themselves."""
     observed, predicted = draw(5, num_samples=200, num_environments=1)
