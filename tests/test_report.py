@@ -221,6 +221,7 @@ class TestReport:
         assert lines[-1] == "wrote results.csv, report.txt, figures/r2.png, figures/r2.svg"
         assert (tmp_path / "report" / "report.txt").read_text().splitlines() == lines[:-2]
         table = pd.read_csv(tmp_path / "report" / "results.csv", dtype={"run": str})
+        assert table.columns[0] == "data.order"
         assert list(table["data.order"]) == [1, 1, 1, 2, 2, 2, 10, 10, 10, 3]
         assert list(table["r2"][:9]) == list(ORDER_SCORES.values())
         assert table.loc[9, ["status", "run", "problem"]].tolist() == ["failed", "9", "boom"]
