@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -83,14 +84,12 @@ def test_a_fit_continues_from_any_checkpoint_it_ever_wrote():
     """Killed: whatever the last checkpoint was, the result and the history are those of the whole run."""
     store, reporter = Memory(), Rows()
     reference = fit(store, reporter=reporter).state()
-    for place in range(0, len(store.saved), 5):
+    for place in range(len(store.saved)):
         again = Memory()
         again.saved = store.saved[: place + 1]
         assert same(fit(again).state(), reference)
         history = again.saved[-1][1]["history"]
-        assert [(row["environment"], row["epoch"], row["train_loss"], row["validation_r2"]) for row in history] == [
-            (row.environment, row.epoch, row.train_loss, row.validation_r2) for row in reporter.rows
-        ]
+        assert [{**row, "seconds": 0} for row in history] == [{**asdict(row), "seconds": 0} for row in reporter.rows]
 
 
 def test_stopping_is_deferred_only_while_fitting():

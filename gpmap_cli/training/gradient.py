@@ -158,16 +158,14 @@ class _Descent:
         return patience is not None and self._progress.epoch - 1 - self._progress.best_epoch >= patience
 
     def _epoch(self) -> None:
-        progress, settings = self._progress, self._settings
+        progress = self._progress
         order = stream(self._context.seed, "batches", self._number, progress.epoch)
         examples = torch.from_numpy(order.permutation(self._problem.num_examples)).to(self._context.device)
         began = time.perf_counter()
         self._network.train()
-        rate = self._top_rate
         while progress.batch < self._steps_per_epoch:
-            step = (progress.epoch - 1) * self._steps_per_epoch + progress.batch
-            rate = scheduled_rate(settings, self._top_rate, step, self._num_steps)
-            loss = self._step(examples[progress.batch * self._batch_size :][: self._batch_size], rate)
+            batch = examples[progress.batch * self._batch_size :][: self._batch_size]
+            loss = self._step(batch, self._rate(progress.batch))
             progress.loss_sum += loss
             progress.batch += 1
             self._context.reporter.step(progress.loss_sum / progress.batch)
@@ -187,7 +185,7 @@ class _Descent:
             progress.loss_sum / self._steps_per_epoch,
             validation_loss,
             validation_r2,
-            rate,
+            self._rate(self._steps_per_epoch - 1),
             progress.seconds,
         )
         self._journal.history.append(row)
@@ -199,6 +197,11 @@ class _Descent:
         self._context.reporter.epoch(row)
         if self._time_to_save():
             self._save()
+
+    def _rate(self, batch: int) -> float:
+        """Learning rate of a step of this epoch."""
+        step = (self._progress.epoch - 1) * self._steps_per_epoch + batch
+        return scheduled_rate(self._settings, self._top_rate, step, self._num_steps)
 
     def _step(self, examples: torch.Tensor, rate: float) -> float:
         for group in self._optimizer.param_groups:
