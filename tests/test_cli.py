@@ -165,6 +165,8 @@ REFUSED = {
     "locus": (("train", "data=rbd", "data.loci=[G339]"), "did you mean data.loci=G339D?"),
     "too many samples": (("train", "data=rbd", "data.num_samples=40000"), "at most 32768"),
     "launcher": (("train", "-m", "hydra/launcher=slrum", "seed=1"), "launcher"),
+    "no group": (("train", "data=null"), "data is not set"),
+    "impossible directory": (("train", "model=mean", *TINY, "hydra.run.dir=/proc/nowhere/run"), "cannot be made"),
     "fractions": (("train", "split.test_fraction=0.6", "split.validation_fraction=0.5"), "below 1"),
     "cuda": (("train", *TINY, "device=cuda", "training=debug"), "device=cpu"),
 }
@@ -275,6 +277,14 @@ def test_a_directory_that_holds_a_run_is_refused(gpmap, tmp_path):
     assert refused(gpmap("train", "model=mean", *TINY, "hydra.run.dir=run"), "already holds a run")
     assert refused(gpmap("simulate", *TINY, "hydra.run.dir=run"), "already holds a run")
     assert before == {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+
+
+def test_directories_may_have_any_name(gpmap, tmp_path):
+    for name in ("mes données", "a b/ü", "x=y"):
+        assert last_line(gpmap("train", "model=mean", *TINY, f"hydra.run.dir={name}")) == Path(name)
+        assert gpmap("evaluate", f"run={name}").returncode == 0
+        assert gpmap("info", f"path={name}").returncode == 0
+        assert gpmap("train", f"resume={name}").returncode == 0
 
 
 def test_two_runs_of_the_same_second_do_not_meet(gpmap, tmp_path):

@@ -15,6 +15,7 @@ def run(config: Config, path: Path) -> None:
     directory = RunDirectory(path)
     runs = [Path(name) for name in config.root.runs]
     directory.refuse_if_taken()
+    directory.make()
     lines = write_report(runs, path)
     directory.claim({"command": "report", **config.mapping()})
     show_result("\n".join(lines), directory.path)

@@ -114,7 +114,11 @@ def check_overrides(line: CommandLine, command: Command) -> tuple[list[str], lis
     groups = (*command.groups, *command.optional_groups, "experiment")
     for word in line.overrides:
         try:
-            override = parser.parse_override(word)
+            try:
+                override = parser.parse_override(word)
+            except HydraException:
+                word = _with_quoted_value(word)
+                override = parser.parse_override(word)
         except HydraException as trouble:
             reason = str(trouble).splitlines()[0]
             problems.append(
@@ -136,6 +140,9 @@ def check_overrides(line: CommandLine, command: Command) -> tuple[list[str], lis
             )
             continue
         is_group = key in groups or key.startswith("hydra/")
+        if key in command.groups and override.value() is None and not is_sweep:
+            problems.append(Problem(f"{key} is not set", f"choose one with {key}=..."))
+            continue
         if is_group and not override.is_delete() and not is_sweep:
             problem = _unknown_choice(key, override.value(), line.config_dir)
             if problem is not None:
@@ -152,6 +159,12 @@ def check_overrides(line: CommandLine, command: Command) -> tuple[list[str], lis
         plain = not (is_group or key.startswith("hydra.") or override.is_delete())
         kept.append("++" + word.lstrip("+") if plain else word)
     return kept, problems
+
+
+def _with_quoted_value(word: str) -> str:
+    """The override with its value quoted: paths may hold letters that Hydra's grammar only takes in quotes."""
+    key, separator, value = word.partition("=")
+    return word if re.search(r"['\"\[\]{},]", value) else f"{key}{separator}{quoted(value)}"
 
 
 def _unknown_choice(group: str, value: object, extra: Path | None) -> Problem | None:

@@ -40,9 +40,20 @@ class RunDirectory:
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"{self.path}: this is a file, not a directory", "choose another hydra.run.dir")
 
+    def make(self) -> None:
+        """Make the directory; a place where none can be made is refused."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as trouble:
+            raise InputError(
+                f"{self.path}: cannot be made ({trouble.strerror})", "choose another hydra.run.dir"
+            ) from trouble
+        if not os.access(self.path, os.W_OK):
+            raise InputError(f"{self.path}: cannot be written to", "choose another hydra.run.dir")
+
     def claim(self, config: dict[str, Any]) -> None:
         """Make the directory this run's by writing `config.yaml`; of two that try at once, one is refused."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        self.make()
         self.refuse_if_taken()
         text = _yaml(config)
         target = self.path / CONFIG

@@ -179,6 +179,7 @@ class _Descent:
         self._network.eval()
         with torch.no_grad():
             validation_loss, validation_r2 = self._problem.validate()
+        self._refuse_divergence(validation_loss)
         row = Epoch(
             self._environment,
             progress.epoch,
@@ -213,13 +214,17 @@ class _Descent:
             torch.nn.utils.clip_grad_norm_(self._network.parameters(), self._settings.max_gradient_norm)
         self._optimizer.step()
         value = float(loss.detach())
-        if not math.isfinite(value):
-            where = f" in environment {self._environment}" if self._environment else ""
-            raise FitFailed(
-                f"the loss became {value} in epoch {self._progress.epoch}{where}: the fit diverges;"
-                f" lower training.learning_rate (now {self._settings.learning_rate:g})"
-            )
+        self._refuse_divergence(value)
         return value
+
+    def _refuse_divergence(self, loss: float | None) -> None:
+        if loss is None or math.isfinite(loss):
+            return
+        where = f" in environment {self._environment}" if self._environment else ""
+        raise FitFailed(
+            f"the loss became {loss} in epoch {self._progress.epoch}{where}: the fit diverges;"
+            f" lower training.learning_rate (now {self._settings.learning_rate:g})"
+        )
 
     def _time_to_save(self) -> bool:
         return (
