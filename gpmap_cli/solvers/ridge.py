@@ -13,6 +13,7 @@ the factorisation and n min(n, L) for each penalty and environment. Missing geno
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -65,17 +66,19 @@ def solve_ridge(
     return RidgeSolution(weights, factors.phenotype_mean - factors.mean @ weights, chosen)
 
 
-class _Factors:
+class _Factors(ABC):
     """The eigendecomposition shared by all penalties and environments."""
 
     def __init__(self, mean: NDArray, phenotype_mean: NDArray, scale: float) -> None:
         self.mean, self.phenotype_mean, self.scale = mean, phenotype_mean, scale
 
+    @abstractmethod
     def weights(self, penalty: float) -> NDArray:
-        raise NotImplementedError
+        """Effects of all loci (L, E') under this penalty."""
 
+    @abstractmethod
     def leave_one_out_errors(self, path: NDArray) -> NDArray:
-        raise NotImplementedError
+        """Mean squared leave-one-out error (P, E') of every penalty of the path."""
 
 
 class _Primal(_Factors):
