@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -14,7 +15,8 @@ from gpmap_cli.dataset.settings import FileData
 from gpmap_cli.errors import InputError
 from gpmap_cli.random_streams import stream
 from gpmap_cli.simulate.settings import SimulatedData
-from gpmap_cli.simulate.simulation import check_simulation, simulate
+from gpmap_cli.simulate.simulation import check_simulation, simulation_stream
+from gpmap_cli.simulate.yeast_settings import YeastSyntheticData
 
 
 class Source(Protocol):
@@ -27,14 +29,14 @@ class Source(Protocol):
     def check(self) -> None:
         """Refuse what can be refused without reading genotypes."""
 
-    def load(self) -> Dataset:
-        """The samples, with what the settings select."""
+    def load(self, memory_limit: int | None = None, scratch: Path = Path()) -> Dataset:
+        """The samples, with what the settings select; genotypes of over `memory_limit` bytes are put into `scratch`."""
 
     def identity(self) -> dict[str, str | int | None]:
         """What pins the data down, for the provenance: file and SHA-256, or the seed of a simulation."""
 
 
-def open_source(settings: SimulatedData | FileData, seed: int) -> Source:
+def open_source(settings: SimulatedData | YeastSyntheticData | FileData, seed: int) -> Source:
     """The source that the settings of the `data` group describe; `seed` is the run's."""
     own = seed if settings.seed is None else settings.seed
     return FileSource(settings, own) if isinstance(settings, FileData) else SimulatedSource(settings, own)
@@ -44,7 +46,7 @@ def open_source(settings: SimulatedData | FileData, seed: int) -> Source:
 class SimulatedSource:
     """Data drawn anew from the settings and the seed."""
 
-    settings: SimulatedData
+    settings: SimulatedData | YeastSyntheticData
     seed: int
 
     @property
@@ -54,8 +56,8 @@ class SimulatedSource:
     def check(self) -> None:
         check_simulation(self.settings)
 
-    def load(self) -> Dataset:
-        return simulate(self.settings, self.seed)
+    def load(self, memory_limit: int | None = None, scratch: Path = Path()) -> Dataset:
+        return simulation_stream(self.settings, self.seed).within(memory_limit, scratch)
 
     def identity(self) -> dict[str, str | int | None]:
         return {"path": None, "sha256": None, "simulation_seed": self.seed}
@@ -83,7 +85,7 @@ class FileSource:
                     f"set data.num_samples to at most {file.num_samples}, or leave it out",
                 )
 
-    def load(self) -> Dataset:
+    def load(self, memory_limit: int | None = None, scratch: Path = Path()) -> Dataset:
         settings = self._settings
         with self._open() as file:
             rows = None
@@ -92,7 +94,9 @@ class FileSource:
                 rows = np.sort(order[: settings.num_samples])
             loci = None if settings.loci is None else file.find_loci(settings.loci)
             environments = None if settings.environments is None else file.find_environments(settings.environments)
-            return file.load(rows, loci, environments)
+            if memory_limit is None:
+                return file.load(rows, loci, environments)
+            return file.stream(rows, loci, environments).within(memory_limit, scratch)
 
     def identity(self) -> dict[str, str | int | None]:
         with self._open() as file:

@@ -7,6 +7,7 @@ so that the user sees all of them at once. Nothing here knows where the mapping 
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 import types
 import typing
@@ -18,6 +19,14 @@ from gpmap_cli.errors import Problem, did_you_mean, listing
 
 T = TypeVar("T")
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+
+
+def num_bytes(text: str) -> int | None:
+    """A size such as `2GB`, `500 MB`, `1.5GiB` or a plain number of bytes, in bytes; None for anything else."""
+    found = re.fullmatch(r"\s*(\d{1,15}(?:\.\d{1,6})?)\s*([kKMGT]?)(i?)[bB]?\s*", text)
+    if found is None or (found[3] and not found[2]):
+        return None
+    return int(float(found[1]) * (1024 if found[3] else 1000) ** " KMGT".index(found[2].upper() or " "))
 
 
 def setting(

@@ -8,7 +8,9 @@ import pytest
 
 from gpmap_cli.errors import InputError
 from gpmap_cli.prepare.arrays import read_arrays
-from gpmap_cli.prepare.settings import ArraysSource
+from gpmap_cli.prepare.job import Job
+from gpmap_cli.prepare.sources.arrays import Settings as ArraysSource
+from gpmap_cli.prepare.sources.arrays import prepare
 
 KINDS = ["h5", "npy", "npz"]
 
@@ -52,6 +54,11 @@ def save(directory, kind, named, **attributes):
                 file[name] = array
         file.attrs.update(attributes)
     return path
+
+
+def prepare_arrays(source, out, overwrite=False):
+    """Import into the dataset file `out`; gives the lines that are said about it."""
+    return prepare(source, Job(out, overwrite))
 
 
 def imported(path, **options):

@@ -13,11 +13,11 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from gpmap_cli.config.schema import COMMANDS
+from gpmap_cli.config.schema import COMMANDS, SIMULATED_DATA
 from gpmap_cli.dataset.settings import FileData, Split
 from gpmap_cli.launchers.jobs import expand, job_name
-from gpmap_cli.prepare.sources import SOURCES
-from gpmap_cli.simulate.settings import SimulatedData
+from gpmap_cli.ld_pruning.settings import Pruning
+from gpmap_cli.prepare import sources
 from gpmap_cli.training.settings import TrainingSettings
 
 TINY = ("data.num_samples=300", "data.num_loci=6")
@@ -92,10 +92,11 @@ def keys_of(group):
 def test_every_configuration_file_has_exactly_the_keys_of_its_settings():
     checked = 0
     for group, of in (
-        ("data", lambda name: SimulatedData if name == "simulated" else FileData),
+        ("data", lambda name: SIMULATED_DATA.get(name, FileData)),
         ("training", lambda _: TrainingSettings),
         ("split", lambda _: Split),
-        ("source", lambda name: SOURCES[name]),
+        ("source", sources.settings_class),
+        ("prune", lambda _: Pruning),
     ):
         for name, keys in keys_of(group).items():
             assert keys == [item.name for item in fields(of(name))], f"{group}/{name}"
@@ -112,7 +113,7 @@ def test_cfg_prints_the_composed_configuration(gpmap):
     composed = yaml.safe_load(result.stdout)
     assert composed["model"] == {"name": "ridge", "penalty": None, "penalty_choice": "loo"}
     assert composed["seed"] == 7
-    assert set(composed) == {"data", "model", "training", "split", "seed", "device", "precision"}
+    assert set(composed) == {"data", "model", "training", "split", "prune", "seed", "device", "precision", "memory_limit"}
 
 
 def test_all_problems_are_reported_at_once(gpmap, tmp_path):

@@ -20,6 +20,7 @@ ROWS = (
     ("models", "simulate"),
     ("solvers", "layers"),
     ("training",),
+    ("ld_pruning",),
     ("dataset", "metrics"),
     ("settings", "random_streams"),
     ("errors",),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 
+from gpmap_cli.commands.terminal import progress_bar
 from gpmap_cli.config.schema import Config
-from gpmap_cli.prepare.settings import ArraysSource
+from gpmap_cli.prepare import sources
+from gpmap_cli.prepare.job import Job
 
 log = logging.getLogger("gpmap")
 
@@ -13,14 +15,7 @@ log = logging.getLogger("gpmap")
 def run(config: Config) -> None:
     """Prepare from a checked configuration; prints what was written."""
     root = config.root
-    if isinstance(config.source, ArraysSource):
-        from gpmap_cli.prepare.arrays import prepare_arrays
-
-        lines = prepare_arrays(config.source, root.out, root.overwrite)
-    else:
-        from gpmap_cli.prepare.notebook_checkpoint import prepare_notebook_checkpoint
-
-        lines = prepare_notebook_checkpoint(config.source, root.out, root.overwrite, config.mapping())
-    for line in lines:
+    job = Job(root.out, root.overwrite, config.prune, config.mapping(), progress_bar)
+    for line in sources.module(config.source.name).prepare(config.source, job):
         log.info("%s", line)
     print(root.out, flush=True)

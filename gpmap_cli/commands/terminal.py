@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -46,6 +48,30 @@ def log_to_file_only(text: str) -> None:
         if isinstance(handler, logging.FileHandler):
             for line in text.splitlines():
                 handler.handle(log.makeRecord(log.name, logging.INFO, "", 0, line, (), None))
+
+
+@contextmanager
+def progress_bar(description: str, total: int | None, unit: str) -> Iterator[Callable[[int], object]]:
+    """A bar on standard error with an estimate of the time left; gives what is called with every amount done."""
+    from tqdm import tqdm
+
+    global _active_bar
+    before = _active_bar
+    with tqdm(
+        total=total,
+        desc=description,
+        unit=unit,
+        unit_scale=unit == "B",
+        file=sys.stderr,
+        disable=None,  # no bar where standard error is no terminal
+        leave=False,
+        dynamic_ncols=True,
+    ) as bar:
+        _active_bar = before if bar.disable else bar
+        try:
+            yield bar.update
+        finally:
+            _active_bar = before
 
 
 class TerminalReporter:

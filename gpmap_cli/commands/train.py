@@ -15,13 +15,15 @@ import numpy as np
 from gpmap_cli import models
 from gpmap_cli.commands.devices import choose_device
 from gpmap_cli.commands.stopping import stop_on_signals
-from gpmap_cli.commands.terminal import TerminalReporter, log_to_file_only, show_result
+from gpmap_cli.commands.terminal import TerminalReporter, log_to_file_only, progress_bar, show_result
 from gpmap_cli.config.schema import Config, load_config
 from gpmap_cli.data_source import Source, open_source
 from gpmap_cli.dataset.coding import CodedGenotypes, GenotypeCoding, PhenotypeScale, Samples
 from gpmap_cli.dataset.contents import SPLIT_NAMES, Dataset
+from gpmap_cli.dataset.disk_genotypes import select_rows
 from gpmap_cli.dataset.splits import Labels, make_split, split_hash
 from gpmap_cli.errors import FitFailed, InputError, Interrupted
+from gpmap_cli.ld_pruning.writing import prune, pruning_labels, test_samples_seen
 from gpmap_cli.report.tables import run_table
 from gpmap_cli.run_dir.checkpoints import LastCheckpoint
 from gpmap_cli.run_dir.layout import COMPLETED, FAILED, INTERRUPTED, RUNNING, RunDirectory, RunLog
@@ -134,10 +136,11 @@ class _Run:
 
     def _train_and_score(self) -> None:
         config, began = self._config, time.perf_counter()
-        dataset = self._source.load()
+        dataset = self._source.load(config.root.memory_limit_bytes, self._directory.path)
         if not dataset.environment_names:
             raise InputError(f"data `{self._source.name}` have no phenotypes", "train on data with phenotypes")
         labels = make_split(config.split, dataset, config.root.seed)
+        dataset = self._pruned(dataset, labels)
         self._seconds["load"] = time.perf_counter() - began
         self._metrics["seconds"]["load"] = self._seconds["load"]
         if dataset.noise_ceiling_r2:
@@ -173,6 +176,31 @@ class _Run:
         self._metrics["peak_memory_mb"] = peak_memory_mb()
         write_metric_files(self._directory, self._metrics)
 
+    def _pruned(self, dataset: Dataset, labels: Labels) -> Dataset:
+        """The loci that LD pruning keeps, where it is asked for; says so when it has seen test samples' genotypes."""
+        pruning = self._config.prune
+        if pruning.is_on:
+            split = "the run's"
+            deciding = labels
+            if pruning.split is not None:
+                found, split = pruning_labels(pruning, dataset)
+                deciding = labels if found is None else found
+            dataset, said = prune(dataset, deciding, pruning, progress_bar, split, self._directory.path)
+            if pruning.split is not None:
+                dataset.splits[split] = deciding
+            log.info("%s", said)
+        seen = test_samples_seen(dataset, labels)
+        if seen:
+            log.info(
+                "LD pruning has seen the genotypes (and no phenotype) of %d of this run's test samples; it was decided"
+                " on %s",
+                seen,
+                "all samples"
+                if dataset.provenance["prune_rows"] == "all"
+                else f"splits/{dataset.provenance['prune_split']}",
+            )
+        return dataset
+
     def _fitted(self, dataset: Dataset, labels: Labels, device: str) -> FittedPredictor:
         """Fit on the training rows, or read the fit that an interrupted run has already finished."""
         config, path = self._config, self._directory.best_checkpoint
@@ -180,10 +208,13 @@ class _Run:
             log.info("the fit is finished already")
             return FittedPredictor.load(path, device, config.root.precision)
         train, validation = (np.flatnonzero(labels == part) for part in (0, 1))
-        coding = GenotypeCoding.learn(dataset.genotypes[train], dataset.ploidy)
+        coding = GenotypeCoding.learn(select_rows(dataset.genotypes, train), dataset.ploidy)
         scale = PhenotypeScale.learn(dataset.phenotypes[train])
         train_samples, validation_samples = (
-            Samples(CodedGenotypes(dataset.genotypes[rows], coding), scale.standardise(dataset.phenotypes[rows]))
+            Samples(
+                CodedGenotypes(select_rows(dataset.genotypes, rows), coding),
+                scale.standardise(dataset.phenotypes[rows]),
+            )
             for rows in (train, validation)
         )
         model = models.model_class(config.model.name)(config.model)

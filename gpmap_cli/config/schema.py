@@ -10,13 +10,17 @@ from typing import Any, Literal
 from gpmap_cli import models
 from gpmap_cli.dataset.settings import FileData, Split
 from gpmap_cli.errors import InputError, Problem, did_you_mean
-from gpmap_cli.prepare.sources import SOURCES
-from gpmap_cli.settings import Group, fill, setting
+from gpmap_cli.ld_pruning.settings import Pruning
+from gpmap_cli.prepare import sources
+from gpmap_cli.settings import Group, fill, num_bytes, setting
 from gpmap_cli.simulate.settings import SimulatedData
+from gpmap_cli.simulate.yeast_settings import YeastSyntheticData
 from gpmap_cli.training.settings import TrainingSettings
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["float32", "float64"]
+# By `data.name`; data of any other name are read from a file.
+SIMULATED_DATA: dict[str, type] = {"simulated": SimulatedData, "yeast_synthetic": YeastSyntheticData}
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,17 @@ class TrainRoot:
     seed: int = setting(0, minimum=0, maximum=2**63 - 1)  # it goes into files as int64
     device: Device = "auto"
     precision: Precision = "float32"
+    memory_limit: str | None = None
+
+    def problems(self, group: Group) -> list[Problem]:
+        if self.memory_limit is None or num_bytes(self.memory_limit):
+            return []
+        return [Problem(f"memory_limit must be a size, got `{self.memory_limit}`", "write for instance 2GB or 500MB")]
+
+    @property
+    def memory_limit_bytes(self) -> int | None:
+        """The limit in bytes."""
+        return None if self.memory_limit is None else num_bytes(self.memory_limit)
 
 
 @dataclass(frozen=True)
@@ -50,11 +65,13 @@ class PredictRoot:
 class PrepareRoot:
     out: str = setting()
     overwrite: bool = False
+    name: str | None = None
 
 
 @dataclass(frozen=True)
 class InfoRoot:
     path: tuple[str, ...] = field()
+    figures: str | None = None
 
 
 @dataclass(frozen=True)
@@ -84,14 +101,14 @@ COMMANDS = {
             "draw a dataset with known truth into a dataset file",
             "gpmap simulate data.order=4 data.epsilon=0.3",
             SimulateRoot,
-            ("data",),
+            ("data", "prune"),
         ),
         Command(
             "prepare",
             "turn files of other formats into a dataset file (or a run directory)",
             "gpmap prepare source=arrays source.path=raw.h5 out=cross.h5",
             PrepareRoot,
-            ("source",),
+            ("source", "prune"),
             writes_run_dir=False,
         ),
         Command(
@@ -107,7 +124,7 @@ COMMANDS = {
             "fit a model, score it, and keep all of it in a run directory; -m sweeps",
             "gpmap train -m model=ridge,pairwise,attention data=rbd",
             TrainRoot,
-            ("data", "model", "training", "split"),
+            ("data", "model", "training", "split", "prune"),
         ),
         Command(
             "evaluate",
@@ -173,7 +190,9 @@ def load_config(command: str, mapping: Mapping[str, Any]) -> Config:
     for name in all_groups:
         part = mapping.get(name)
         if part is None:
-            if name in spec.groups:
+            if name == "prune":  # runs of before there was pruning
+                groups[name] = Pruning()
+            elif name in spec.groups:
                 problems.append(Problem(f"{name} is not set", f"choose one with {name}=..."))
             else:
                 groups[name] = None
@@ -182,6 +201,9 @@ def load_config(command: str, mapping: Mapping[str, Any]) -> Config:
             problems.append(Problem(f"{name} must be one of its choices, got `{part}`", f"see gpmap {command} --help"))
             continue
         groups[name] = _fill_group(name, part, problems)
+    source = groups.get("source")
+    if isinstance(root, PrepareRoot) and root.name is not None and not hasattr(source, "deposit") and source:
+        problems.append(Problem(f"name is not a setting of source={source.name}", "leave name=... out"))
     if problems:
         raise InputError(problems)
     return Config(command, root, groups)
@@ -195,15 +217,15 @@ def _fill_group(name: str, part: Mapping[str, Any], problems: list[Problem]) -> 
     if name == "training":
         return fill(TrainingSettings, part, Group(prefix, chosen), problems)
     if name == "data":
-        of_data: type = SimulatedData if chosen == "simulated" else FileData
-        return fill(of_data, part, Group(prefix, chosen), problems)
-    kinds = SOURCES if name == "source" else None
-    known = tuple(kinds) if kinds is not None else models.names()
+        return fill(SIMULATED_DATA.get(chosen, FileData), part, Group(prefix, chosen), problems)
+    if name == "prune":
+        return fill(Pruning, part, Group(prefix, "prune"), problems)
+    kinds = sources if name == "source" else models
+    known = kinds.names()
     if chosen not in known:
         problems.append(Problem(f"`{chosen}` is not a {name} of this program", did_you_mean(chosen, known, f"{name}=")))
         return None
-    kind = kinds[chosen] if kinds is not None else models.settings_class(chosen)
-    return fill(kind, part, Group(prefix, chosen), problems)
+    return fill(kinds.settings_class(chosen), part, Group(prefix, chosen), problems)
 
 
 def _plain(settings: Any) -> Any:

@@ -8,6 +8,9 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from gpmap_cli.dataset.contents import MISSING
+from gpmap_cli.dataset.disk_genotypes import StoredGenotypes, select_rows
+
+_BLOCK_VALUES = 2**23
 
 
 @dataclass(frozen=True)
@@ -30,12 +33,13 @@ class GenotypeCoding:
         return 2.0 if self.ploidy == 1 else 1.0
 
     @classmethod
-    def learn(cls, genotypes: NDArray, ploidy: int) -> GenotypeCoding:
+    def learn(cls, genotypes: StoredGenotypes, ploidy: int) -> GenotypeCoding:
         """From the training genotypes (N, L). A locus that is missing everywhere is filled with half the ploidy."""
         total = np.zeros(genotypes.shape[1])
         count = np.zeros(genotypes.shape[1])
-        for start in range(0, len(genotypes), 8192):
-            block = genotypes[start : start + 8192]
+        step = max(1, _BLOCK_VALUES // max(1, genotypes.shape[1]))
+        for start in range(0, len(genotypes), step):
+            block = genotypes[start : start + step]
             known = is_known(block)
             total += np.where(known, block, 0).sum(axis=0, dtype=np.float64)
             count += known.sum(axis=0)
@@ -46,8 +50,13 @@ class GenotypeCoding:
 
     def apply(self, genotypes: NDArray, dtype: DTypeLike = np.float64) -> NDArray:
         """Coded genotypes (rows, L)."""
-        coded = genotypes.astype(dtype) * np.asarray(self.scale, dtype) + self.shift.astype(dtype)
-        return np.where(is_known(genotypes), coded, self.fill.astype(dtype))
+        coded = genotypes.astype(dtype)
+        coded *= np.asarray(self.scale, dtype)
+        coded += self.shift.astype(dtype)
+        known = is_known(genotypes)
+        if not known.all():
+            np.copyto(coded, self.fill.astype(dtype), where=~known)
+        return coded
 
     def state(self) -> dict[str, NDArray]:
         return {"ploidy": np.array(self.ploidy), "shift": self.shift, "fill": self.fill}
@@ -61,7 +70,7 @@ class GenotypeCoding:
 class CodedGenotypes:
     """Genotypes as stored, (N, L), and the coding that turns any rows of them into numbers when needed."""
 
-    stored: NDArray
+    stored: StoredGenotypes
     coding: GenotypeCoding
 
     def __len__(self) -> int:
@@ -81,12 +90,19 @@ class CodedGenotypes:
         return part.apply(self.stored[:, which], dtype)
 
     def take(self, which: NDArray[np.intp]) -> CodedGenotypes:
-        return CodedGenotypes(self.stored[which], self.coding)
+        return CodedGenotypes(select_rows(self.stored, which), self.coding)
 
     @property
     def is_plus_minus_one(self) -> bool:
         """Haploid hard calls without a missing one: every coded value is exactly -1 or +1."""
-        return self.coding.ploidy == 1 and self.stored.dtype == np.int8 and bool((self.stored >= 0).all())
+        return self.coding.ploidy == 1 and self.stored.dtype == np.int8 and not self.has_missing
+
+    @property
+    def has_missing(self) -> bool:
+        """Whether any genotype is missing."""
+        step = max(1, _BLOCK_VALUES // max(1, self.num_loci))
+        blocks = (self.stored[start : start + step] for start in range(0, len(self), step))
+        return not all(is_known(block).all() for block in blocks)
 
 
 @dataclass(frozen=True)

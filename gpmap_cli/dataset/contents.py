@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from gpmap_cli.dataset.disk_genotypes import StoredGenotypes, select_rows
+
 FORMAT = "gpmap-dataset"
 FORMAT_VERSION = 1
 MISSING = -1  # in integer genotypes; floating-point ones use NaN
@@ -18,10 +20,11 @@ class Dataset:
     """Genotypes and phenotypes of N samples at L loci in E environments.
 
     genotypes: (N, L) int8 copies of the alternative allele, 0..ploidy, -1 missing; or float16/float32
-    dosages, NaN missing. phenotypes: (N, E) float32 in the phenotype's own units, NaN missing.
+    dosages, NaN missing; an array, or rows on disk. phenotypes: (N, E) float32 in the phenotype's own units, NaN
+    missing.
     """
 
-    genotypes: NDArray
+    genotypes: StoredGenotypes
     phenotypes: NDArray[np.float32]
     sample_ids: NDArray[np.str_]
     locus_ids: NDArray[np.str_]
@@ -54,7 +57,7 @@ class Dataset:
         """The samples in `rows`, in that order. The truth keeps only what does not belong to samples."""
         return replace(
             self,
-            genotypes=self.genotypes[rows],
+            genotypes=select_rows(self.genotypes, rows),
             phenotypes=self.phenotypes[rows],
             sample_ids=self.sample_ids[rows],
             phenotype_std=None if self.phenotype_std is None else self.phenotype_std[rows],
@@ -62,3 +65,25 @@ class Dataset:
             folds={name: labels[rows] for name, labels in self.folds.items()},
             truth={name: array for name, array in self.truth.items() if name != "noise_free"},
         )
+
+    def with_loci(self, columns: NDArray[np.intp], genotypes: StoredGenotypes) -> Dataset:
+        """The dataset at these loci, whose genotypes are `genotypes`.
+
+        Of the truth only what is true of any set of loci stays: the noise-free phenotypes, the noise ceiling, and
+        terms that name their loci by id.
+        """
+        return replace(
+            self,
+            genotypes=genotypes,
+            locus_ids=self.locus_ids[columns],
+            chromosomes=None if self.chromosomes is None else self.chromosomes[columns],
+            positions=None if self.positions is None else self.positions[columns],
+            splits=dict(self.splits),
+            provenance=dict(self.provenance),
+            truth={name: array for name, array in self.truth.items() if stays_true_of_other_loci(name)},
+        )
+
+
+def stays_true_of_other_loci(name: str) -> bool:
+    """Whether this array of the truth speaks of no locus by its column number."""
+    return name in ("noise_free", "noise_ceiling_r2") or name.startswith("by_id/")

@@ -14,13 +14,15 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from gpmap_cli.dataset.contents import FORMAT, FORMAT_VERSION, Dataset
+from gpmap_cli.dataset.contents import FORMAT, FORMAT_VERSION, Dataset, stays_true_of_other_loci
 from gpmap_cli.dataset.hdf5 import Hdf5File, file_sha256, is_text, refuse_what_cannot_fit
+from gpmap_cli.dataset.row_stream import RowStream
 from gpmap_cli.dataset.values import GENOTYPE_TYPES, genotype_trouble, phenotype_trouble
 from gpmap_cli.errors import InputError, did_you_mean
 
 _MAKE_ANEW = "make the file again (`gpmap simulate`, `gpmap prepare`), or get an undamaged copy"
 _BLOCK_BYTES = 2**24
+_TRUTH_BY_ENVIRONMENT = ("noise_free", "noise_ceiling_r2")  # the last axis is the environments
 
 
 class DatasetFile:
@@ -66,18 +68,22 @@ class DatasetFile:
         for rows in self._row_spans(num_rows):
             yield rows, self._checked_genotypes(rows)
 
-    def find_environments(self, names: tuple[str, ...] | None) -> NDArray[np.intp]:
-        """Column numbers of the environments, in the order asked for; None means all."""
-        return self._find(names, self.environment_names, "environments/name", "data.environments")
+    def find_environments(self, names: tuple[str, ...] | None, key: str = "data.environments") -> NDArray[np.intp]:
+        """Column numbers of the environments, in the order asked for by the setting `key`; None means all."""
+        return self._find(names, self.environment_names, "environments/name", key)
 
-    def find_loci(self, ids: tuple[str, ...] | None) -> NDArray[np.intp]:
-        """Column numbers of the loci, in the order asked for; None means all."""
-        return self._find(ids, tuple(self.locus_ids.tolist()), "loci/id", "data.loci")
+    def find_loci(self, ids: tuple[str, ...] | None, key: str = "data.loci") -> NDArray[np.intp]:
+        """Column numbers of the loci, in the order asked for by the setting `key`; None means all."""
+        return self._find(ids, tuple(self.locus_ids.tolist()), "loci/id", key)
 
     def phenotypes(self) -> NDArray[np.float32]:
         """All phenotypes (N, E) in their own units; NaN where missing, or everywhere when the file has none."""
         table = self._float_table("phenotypes")
         return np.full((self.num_samples, len(self.environment_names)), np.nan, np.float32) if table is None else table
+
+    def phenotype_std(self) -> NDArray[np.float32] | None:
+        """Measurement errors (standard errors of the phenotypes), (N, E), NaN missing; None when the file has none."""
+        return self._float_table("phenotype_std")
 
     def load(
         self,
@@ -87,8 +93,46 @@ class DatasetFile:
     ) -> Dataset:
         """Read into memory: the given rows, locus columns and environment columns, each in the order given."""
         genotypes = self._load_genotypes(rows, loci)
+        return replace(self.tables(rows, loci, environments), genotypes=genotypes)
+
+    def stream(
+        self,
+        rows: NDArray[np.intp] | None = None,
+        loci: NDArray[np.intp] | None = None,
+        environments: NDArray[np.intp] | None = None,
+    ) -> RowStream:
+        """The same, to be read once in row blocks; the rows must ascend. To be used while the file is open."""
+        num_loci = self.num_loci if loci is None else len(loci)
+        num_rows = self.num_samples if rows is None else len(rows)
+
+        def blocks() -> Iterator[NDArray]:
+            for span in self._row_spans():
+                if rows is None:
+                    block = self._checked_genotypes(span)
+                else:
+                    wanted = rows[np.searchsorted(rows, span.start) : np.searchsorted(rows, span.stop)]
+                    if not len(wanted):
+                        continue
+                    block = self._checked_genotypes(span)[wanted - span.start]
+                yield block if loci is None else block[:, loci]
+
+        return RowStream(
+            (num_rows, num_loci),
+            self.genotype_type.name,
+            self.ploidy,
+            blocks(),
+            lambda _: self.tables(rows, loci, environments),
+        )
+
+    def tables(
+        self,
+        rows: NDArray[np.intp] | None = None,
+        loci: NDArray[np.intp] | None = None,
+        environments: NDArray[np.intp] | None = None,
+    ) -> Dataset:
+        """Everything but the genotypes of these rows, loci and environments; its `genotypes` are (N, 0)."""
         which = slice(None) if environments is None else environments
-        std = self._float_table("phenotype_std")
+        std = self.phenotype_std()
         everything = Dataset(
             genotypes=np.empty((self.num_samples, 0), np.int8),
             phenotypes=self.phenotypes()[:, which],
@@ -105,9 +149,7 @@ class DatasetFile:
             truth=self._truth(environments, loci),
             provenance=self.provenance,
         )
-        if rows is not None:
-            everything = everything.take_rows(rows)
-        return replace(everything, genotypes=genotypes)
+        return everything if rows is None else everything.take_rows(rows)
 
     def sha256(self) -> str:
         """SHA-256 of the file's bytes."""
@@ -249,20 +291,21 @@ class DatasetFile:
         return table
 
     def _truth(self, environments: NDArray[np.intp] | None, loci: NDArray[np.intp] | None) -> dict[str, NDArray]:
-        """The simulated truth; of a part of the loci or environments only the noise ceiling is still true."""
-        whole = all(
+        """The simulated truth, as far as it is still true of a part of the loci or environments."""
+        all_loci, all_environments = (
             chosen is None or np.array_equal(chosen, np.arange(count))
             for chosen, count in ((loci, self.num_loci), (environments, len(self.environment_names)))
         )
         found: dict[str, NDArray] = {}
         for name in self.truth_names:
-            if whole or name == "noise_ceiling_r2":
+            by_environment = name in _TRUTH_BY_ENVIRONMENT
+            if by_environment or (all_environments and (all_loci or stays_true_of_other_loci(name))):
                 node = self._inside.get(f"truth/{name}")
                 found[name] = (
                     self._inside.strings(f"truth/{name}") if is_text(node) else self._inside.read(f"truth/{name}", node)
                 )
-        if environments is not None and "noise_ceiling_r2" in found:
-            found["noise_ceiling_r2"] = found["noise_ceiling_r2"][environments]
+                if by_environment and environments is not None:
+                    found[name] = found[name][..., environments]
         return found
 
     def _find(self, wanted: tuple[str, ...] | None, present: tuple[str, ...], name: str, key: str) -> NDArray[np.intp]:

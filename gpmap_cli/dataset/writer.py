@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gpmap_cli.dataset.contents import FORMAT, FORMAT_VERSION, Dataset
+from gpmap_cli.dataset.disk_genotypes import StoredGenotypes
 from gpmap_cli.dataset.file import DatasetFile
 from gpmap_cli.dataset.lasting_file import LastingFile
 from gpmap_cli.dataset.values import GENOTYPE_TYPES, genotype_trouble, phenotype_trouble
@@ -33,40 +34,41 @@ class DatasetWriter:
     """Writes genotypes block by block and everything else array by array; use it in a `with` block.
 
     Leaving the block without an error checks the file as a reader would and renames it to `path`; leaving
-    it with one removes what was written. An existing file is refused unless `overwrite` is set.
+    it with one removes what was written. An existing file is refused unless `overwrite` is set. A number of
+    samples of None is however many rows are appended.
     """
 
     def __init__(
-        self, path: str | Path, shape: tuple[int, int], genotype_type: str, ploidy: int, overwrite: bool = False
+        self, path: str | Path, shape: tuple[int | None, int], genotype_type: str, ploidy: int, overwrite: bool = False
     ) -> None:
         if genotype_type not in GENOTYPE_TYPES:
             raise ValueError(f"genotypes are stored as {' or '.join(GENOTYPE_TYPES)}, not {genotype_type}")
         self.path = Path(path)
         self._overwrite = overwrite
-        if min(shape) < 1:
-            raise InputError(
-                f"{self.path}: `genotypes` is empty ({shape[0]} samples x {shape[1]} loci)",
-                "a dataset file needs at least one sample and one locus",
-            )
-        self._refuse_existing()
+        num_samples, num_loci = shape
+        if num_samples == 0 or num_loci < 1:
+            raise self._empty(num_samples or 0, num_loci)
+        refuse_existing(self.path, self._overwrite)
         with _writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(prefix=f".{self.path.name}.", suffix=".part", dir=self.path.parent)
         self._temporary = Path(name)
         self._disk = LastingFile(handle)
-        self._shape, self._ploidy, self._num_rows = shape, ploidy, 0
+        self._num_samples, self._num_loci, self._ploidy, self.num_rows = num_samples, num_loci, ploidy, 0
         try:
             with _writing(self.path, self._disk):
                 self._file = _new_file(self._disk)
                 self._file.attrs["format"] = FORMAT
                 self._file.attrs["format_version"] = FORMAT_VERSION
                 self._file.attrs["ploidy"] = ploidy
-                row_bytes = max(1, shape[1] * np.dtype(genotype_type).itemsize)
+                row_bytes = num_loci * np.dtype(genotype_type).itemsize
+                chunk_rows = max(1, _CHUNK_BYTES // row_bytes)
                 self._genotypes = self._file.create_dataset(
                     "genotypes",
-                    shape=shape,
+                    shape=(num_samples or 0, num_loci),
+                    maxshape=(num_samples, num_loci),
                     dtype=genotype_type,
-                    chunks=(max(1, min(shape[0], _CHUNK_BYTES // row_bytes)), shape[1]),
+                    chunks=(chunk_rows if num_samples is None else min(num_samples, chunk_rows), num_loci),
                     shuffle=np.dtype(genotype_type).itemsize > 1,
                     **_COMPRESSED,
                 )
@@ -80,19 +82,22 @@ class DatasetWriter:
 
     def append_genotypes(self, block: NDArray) -> None:
         """The next rows of the genotype matrix, (rows, L); their type must not lose anything when stored."""
-        if block.ndim != 2 or block.shape[1] != self._shape[1]:
-            raise ValueError(f"a block of genotypes has shape {block.shape}, not (rows, {self._shape[1]})")
-        if self._num_rows + len(block) > self._shape[0]:
-            raise ValueError(f"more than the {self._shape[0]} rows of genotypes that were announced")
+        if block.ndim != 2 or block.shape[1] != self._num_loci:
+            raise ValueError(f"a block of genotypes has shape {block.shape}, not (rows, {self._num_loci})")
+        end = self.num_rows + len(block)
+        if self._num_samples is not None and end > self._num_samples:
+            raise ValueError(f"more than the {self._num_samples} rows of genotypes that were announced")
         if not np.can_cast(block.dtype, self._genotypes.dtype, "same_kind"):
             raise TypeError(f"genotypes of type {block.dtype} would lose their values in {self._genotypes.dtype}")
         stored = block.astype(self._genotypes.dtype, copy=False)
         if block.dtype.kind == "i" and not np.array_equal(stored, block):
             raise ValueError(f"genotypes of type {block.dtype} hold values beyond {self._genotypes.dtype}")
-        self._refuse("genotypes", genotype_trouble(stored, self._ploidy, self._num_rows))
+        self._refuse("genotypes", genotype_trouble(stored, self._ploidy, self.num_rows))
         with _writing(self.path, self._disk):
-            self._genotypes[self._num_rows : self._num_rows + len(block)] = stored
-        self._num_rows += len(block)
+            if self._num_samples is None:
+                self._genotypes.resize(end, axis=0)
+            self._genotypes[self.num_rows : end] = stored
+        self.num_rows = end
 
     def put(self, name: str, values: ArrayLike) -> None:
         """An array under its path in the format, for instance `splits/paper` or `truth/noise_free`."""
@@ -134,14 +139,16 @@ class DatasetWriter:
             self._temporary.unlink(missing_ok=True)
 
     def _finish(self) -> None:
-        if self._num_rows != self._shape[0]:
-            raise ValueError(f"{self._num_rows} of {self._shape[0]} genotype rows were written")
+        if self.num_rows == 0:
+            raise self._empty(0, self._num_loci)
+        if self._num_samples not in (None, self.num_rows):
+            raise ValueError(f"{self.num_rows} of {self._num_samples} genotype rows were written")
         try:
             DatasetFile(self._temporary).__exit__(None, None, None)
         except InputError as trouble:  # the temporary name would mean nothing to the user
             message = str(trouble).replace(str(self._temporary), str(self.path))
             raise InputError(message, trouble.problems[0].hint) from trouble
-        self._refuse_existing()
+        refuse_existing(self.path, self._overwrite)
         with _writing(self.path):
             umask = os.umask(0)
             os.umask(umask)
@@ -150,13 +157,11 @@ class DatasetWriter:
                 os.fsync(stream.fileno())
             self._temporary.replace(self.path)
 
-    def _refuse_existing(self) -> None:
-        with _writing(self.path):
-            is_directory, exists = self.path.is_dir(), self.path.exists()
-        if is_directory:
-            raise InputError(f"{self.path}: this is a directory", "give the name of a file")
-        if exists and not self._overwrite:
-            raise InputError(f"{self.path}: the file is already there", "choose another name, or remove it first")
+    def _empty(self, num_samples: int, num_loci: int) -> InputError:
+        return InputError(
+            f"{self.path}: `genotypes` is empty ({num_samples} samples x {num_loci} loci)",
+            "a dataset file needs at least one sample and one locus",
+        )
 
     def _refuse(self, name: str, trouble: str | None) -> None:
         if trouble:
@@ -176,6 +181,17 @@ class DatasetWriter:
         if length * len(encoded) > _MAX_PADDED_TEXT_BYTES:
             return np.array(texts, dtype=h5py.string_dtype("utf-8"))
         return np.array(encoded, dtype=h5py.string_dtype("utf-8", length)).reshape(texts.shape)
+
+
+def refuse_existing(path: str | Path, overwrite: bool) -> None:
+    """Refuse to write where something stands that is not to be replaced, before any work is done."""
+    path = Path(path)
+    with _writing(path):
+        is_directory, exists = path.is_dir(), path.exists()
+    if is_directory:
+        raise InputError(f"{path}: this is a directory", "give the name of a file")
+    if exists and not overwrite:
+        raise InputError(f"{path}: the file is already there", "choose another name, or remove it first")
 
 
 @contextmanager
@@ -224,13 +240,14 @@ def write_dataset(
     """Write a dataset whose arrays are in memory (`genotype_blocks` may stand in for its genotypes)."""
     shape = (dataset.num_samples, dataset.num_loci)
     with DatasetWriter(path, shape, dataset.genotypes.dtype.name, dataset.ploidy, overwrite) as writer:
-        for block in genotype_blocks if genotype_blocks is not None else _row_blocks(dataset.genotypes):
+        for block in genotype_blocks if genotype_blocks is not None else row_blocks(dataset.genotypes):
             writer.append_genotypes(block)
         put_all_but_genotypes(writer, dataset)
 
 
-def _row_blocks(genotypes: NDArray) -> Iterator[NDArray]:
-    num_rows = max(1, 2**24 // max(1, genotypes[:1].nbytes))
+def row_blocks(genotypes: StoredGenotypes) -> Iterator[NDArray]:
+    """Genotypes (N, L) in blocks of rows of about 16 MB."""
+    num_rows = max(1, 2**24 // max(1, genotypes.shape[1] * genotypes.dtype.itemsize))
     for start in range(0, len(genotypes), num_rows):
         yield genotypes[start : start + num_rows]
 

@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 from gpmap_cli.dataset.contents import Dataset
 from gpmap_cli.dataset.hdf5 import first_repeated
 from gpmap_cli.dataset.values import phenotype_trouble
-from gpmap_cli.dataset.writer import write_dataset
 from gpmap_cli.errors import InputError, listing
 from gpmap_cli.prepare.array_files import ArrayFile, open_arrays
 from gpmap_cli.prepare.genotype_values import Genotypes, read_genotypes
-from gpmap_cli.prepare.settings import ArraysSource
+from gpmap_cli.prepare.sources.arrays import Settings
 
 _TEXTS = ("source", "citation", "license", "notes")
 _ARRAYS = (
@@ -37,14 +36,7 @@ _ARRAYS = (
 )
 
 
-def prepare_arrays(source: ArraysSource, out: str, overwrite: bool = False) -> list[str]:
-    """Import plain arrays into the dataset file `out`; returns what there is to say about it."""
-    dataset, lines = read_arrays(source)
-    write_dataset(out, dataset, overwrite=overwrite)
-    return lines
-
-
-def read_arrays(source: ArraysSource) -> tuple[Dataset, list[str]]:
+def read_arrays(source: Settings) -> tuple[Dataset, list[str]]:
     """The dataset (N samples, L loci, E environments) in the arrays, and lines that say what was found and kept."""
     if source.path is None:
         raise InputError("source.path is not set", "add source.path=FILE.h5 (or .npz, or a directory)")
@@ -88,7 +80,7 @@ class _Import:
             f"{file.path.resolve().name}: {file.kind} with {len(file.names)} arrays",
             f"{num_samples} samples x {num_loci} loci x {num_environments} environments,"
             f" ploidy {dataset.ploidy}, genotypes stored as {dataset.genotypes.dtype}",
-            _share("missing genotypes", self.genotypes.num_missing, dataset.genotypes.size),
+            _share("missing genotypes", self.genotypes.num_missing, num_samples * num_loci),
             _share("missing phenotypes", int(np.isnan(phenotypes).sum()), phenotypes.size),
             *self.lines,
             *self._left_out(dataset),

@@ -25,7 +25,7 @@ from gpmap_cli.dataset.coding import GenotypeCoding, PhenotypeScale
 from gpmap_cli.errors import InputError, listing
 from gpmap_cli.layers.published_attention import NUM_LAYERS
 from gpmap_cli.models.base import Model
-from gpmap_cli.prepare.sources import NotebookCheckpointSource
+from gpmap_cli.prepare.sources.notebook_checkpoint import Settings
 from gpmap_cli.run_dir.layout import COMPLETED, RunDirectory
 from gpmap_cli.run_dir.predictor import FittedPredictor
 
@@ -38,9 +38,7 @@ _NAMES = (
 _HINT = "name a state dict saved by the published notebooks (torch.save(model.state_dict(), ...))"
 
 
-def prepare_notebook_checkpoint(
-    source: NotebookCheckpointSource, out: str, overwrite: bool, config: dict[str, Any]
-) -> list[str]:
+def prepare_notebook_checkpoint(source: Settings, out: str, overwrite: bool, config: dict[str, Any]) -> list[str]:
     """Write the run directory `out` and say what the file held."""
     directory = RunDirectory(Path(out))
     if directory.path.exists() and not overwrite:
@@ -109,7 +107,7 @@ def _read(path: Path) -> dict[str, NDArray]:
     return weights
 
 
-def _predictor(source: NotebookCheckpointSource, weights: dict[str, NDArray]) -> tuple[FittedPredictor, list[str]]:
+def _predictor(source: Settings, weights: dict[str, NDArray]) -> tuple[FittedPredictor, list[str]]:
     num_loci, embedding_dim = _matrix(weights, "random_matrix")
     num_tokens, width = _matrix(weights, "coeffs_attended")
     wrong = [name for name in _NAMES[1:-2] if weights[name].shape != (width, width)]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from gpmap_cli import models
 from gpmap_cli.dataset.coding import CodedGenotypes, GenotypeCoding, PhenotypeScale
 from gpmap_cli.dataset.contents import Dataset
+from gpmap_cli.dataset.disk_genotypes import StoredGenotypes
 from gpmap_cli.errors import InputError, Problem, listing
 from gpmap_cli.models.base import Model
 from gpmap_cli.run_dir.checkpoints import load_arrays, save_arrays
@@ -34,11 +35,11 @@ class FittedPredictor:
     def matches_by_order(self) -> bool:
         return self.locus_ids is None
 
-    def predict(self, genotypes: NDArray) -> NDArray[np.float64]:
+    def predict(self, genotypes: StoredGenotypes) -> NDArray[np.float64]:
         """Phenotypes (N, E) of stored genotypes (N, L) in the model's own order of loci."""
         return self.scale.restore(self.model.predict(CodedGenotypes(genotypes, self.coding)))
 
-    def genotypes_of(self, dataset: Dataset) -> NDArray:
+    def genotypes_of(self, dataset: Dataset) -> StoredGenotypes:
         """The dataset's genotypes at the model's loci, in the model's order. A locus that lacks is refused."""
         if dataset.ploidy != self.coding.ploidy:
             raise InputError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import heapq
 import io
 import math
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from gpmap_cli.errors import InputError
 from gpmap_cli.random_streams import stream
+from gpmap_cli.simulate.apportionment import apportion
 from gpmap_cli.simulate.settings import SimulatedData
 
 MAP_HEADER = ("locus", "chromosome", "position", "centimorgan")
@@ -94,7 +94,7 @@ def _even_map(settings: SimulatedData) -> GeneticMap:
     """Loci evenly spaced from end to end of each chromosome; a chromosome's only locus lies in its middle."""
     num_chromosomes = settings.num_chromosomes_of_cross
     lengths = np.broadcast_to(np.array(settings.chromosome_length_cm), num_chromosomes)
-    counts = _share_loci(settings.num_loci, lengths.tolist())
+    counts = apportion(settings.num_loci, lengths.tolist(), least=1)
     centimorgans = np.concatenate(
         [
             np.linspace(0.0, length, count) if count > 1 else np.array([length / 2])
@@ -108,18 +108,6 @@ def _even_map(settings: SimulatedData) -> GeneticMap:
         positions=1 + np.round(centimorgans / settings.cm_per_kb * 1000).astype(np.int64),
         centimorgans=centimorgans,
     )
-
-
-def _share_loci(num_loci: int, lengths: list[float]) -> list[int]:
-    """How many loci each chromosome gets: at least one, the rest in proportion to length (Sainte-Lague)."""
-    counts = [1] * len(lengths)
-    claims = [(-length / 3, number) for number, length in enumerate(lengths)]
-    heapq.heapify(claims)
-    for _ in range(num_loci - len(lengths)):
-        number = claims[0][1]
-        counts[number] += 1
-        heapq.heapreplace(claims, (-lengths[number] / (2 * counts[number] + 1), number))
-    return counts
 
 
 def _read_map(path: Path) -> GeneticMap:

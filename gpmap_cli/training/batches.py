@@ -1,28 +1,31 @@
-"""Genotypes on the device as they are stored (one byte each where they are calls), coded batch by batch."""
+"""Genotypes on the device as they are stored (one byte each where they are calls), coded batch by batch.
+
+Those that are on disk stay there: the rows of a batch are read when the batch is made.
+"""
 
 from __future__ import annotations
 
 import torch
 
 from gpmap_cli.dataset.coding import CodedGenotypes
+from gpmap_cli.dataset.disk_genotypes import DiskGenotypes
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 class DeviceGenotypes:
-    """Genotypes (N, L) held on a device in their stored type."""
+    """Genotypes (N, L) held on a device in their stored type, or on disk."""
 
     def __init__(self, genotypes: CodedGenotypes, device: str, precision: str) -> None:
         self._dtype = DTYPES[precision]
-        self._stored = torch.from_numpy(genotypes.stored).to(device)
+        stored = genotypes.stored
+        self._device = device
+        self._stored = stored if isinstance(stored, DiskGenotypes) else torch.from_numpy(stored).to(device)
         coding = genotypes.coding
         self._scale = coding.scale
         self._shift = torch.from_numpy(coding.shift).to(device, self._dtype)
         self._fill = torch.from_numpy(coding.fill).to(device, self._dtype)
-        if self._stored.dtype.is_floating_point:
-            self._has_missing = bool(self._stored.isnan().any())
-        else:
-            self._has_missing = bool((self._stored < 0).any())
+        self._has_missing = genotypes.has_missing
 
     def __len__(self) -> int:
         return len(self._stored)
@@ -33,7 +36,11 @@ class DeviceGenotypes:
 
     def __getitem__(self, rows: torch.Tensor | slice) -> torch.Tensor:
         """Coded genotypes (rows, L) of these samples."""
-        stored = self._stored[rows]
+        if isinstance(self._stored, DiskGenotypes):
+            which = rows if isinstance(rows, slice) else rows.cpu().numpy()
+            stored = torch.from_numpy(self._stored[which]).to(self._device)
+        else:
+            stored = self._stored[rows]
         coded = stored.to(self._dtype) * self._scale + self._shift
         if not self._has_missing:
             return coded

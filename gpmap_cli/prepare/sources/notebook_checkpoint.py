@@ -1,16 +1,16 @@
-"""The choices of `source=`, and the settings of each. No array library is imported here."""
+"""`source=notebook_checkpoint`: a model saved by the published notebooks becomes a run directory."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from gpmap_cli.errors import Problem
-from gpmap_cli.prepare.settings import ArraysSource
+from gpmap_cli.prepare.job import Job
 from gpmap_cli.settings import Group, setting
 
 
 @dataclass(frozen=True)
-class NotebookCheckpointSource:
+class Settings:
     """A state dict saved by the published notebooks, and what such a file does not say by itself."""
 
     name: str = "notebook_checkpoint"
@@ -40,4 +40,11 @@ class NotebookCheckpointSource:
         return found
 
 
-SOURCES: dict[str, type] = {"arrays": ArraysSource, "notebook_checkpoint": NotebookCheckpointSource}
+def prepare(settings: Settings, job: Job) -> list[str]:
+    """Write the run directory `job.out`."""
+    from gpmap_cli.errors import InputError
+    from gpmap_cli.prepare.notebook_checkpoint import prepare_notebook_checkpoint
+
+    if job.pruning.is_on:
+        raise InputError("source=notebook_checkpoint makes no dataset to prune", "leave prune.max_abs_r out")
+    return prepare_notebook_checkpoint(settings, job.out, job.overwrite, job.config)

@@ -1,0 +1,1 @@
+"""LD pruning: the published greedy rule over all pairs of loci, without the matrix of all correlations."""

@@ -1,0 +1,21 @@
+"""Settings of LD pruning. No array library is imported here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from gpmap_cli.settings import setting
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """Which loci are too strongly correlated with one that is kept; off without a threshold."""
+
+    max_abs_r: float | None = setting(None, minimum=0, maximum=1)
+    rows: Literal["train_validation", "all"] = "train_validation"
+    split: str | None = None
+
+    @property
+    def is_on(self) -> bool:
+        return self.max_abs_r is not None
