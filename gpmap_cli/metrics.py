@@ -75,7 +75,7 @@ def _bootstrap_r2(observed: NDArray, predicted: NDArray, seed: int) -> list[list
     columns = np.concatenate([known, y, y**2, residual**2], axis=1)
     rng = stream(seed, "bootstrap")
     sums = np.empty((NUM_BOOTSTRAP, columns.shape[1]))
-    step = max(1, min(64, 2**24 // num_samples))
+    step = max(1, min(64, 2**21 // num_samples))
     for start in range(0, NUM_BOOTSTRAP, step):
         drawn = [
             np.bincount(rng.integers(0, num_samples, num_samples), minlength=num_samples)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import tempfile
 from collections.abc import Iterable
@@ -81,7 +82,7 @@ class DiskGenotypes:
         found = np.empty((len(wanted), self.shape[1]), self.dtype)
         row_bytes = self.shape[1] * self.dtype.itemsize
         begins = np.flatnonzero(np.diff(wanted, prepend=-2) != 1)
-        for begin, end in zip(begins, [*begins[1:], len(wanted)], strict=True):
+        for begin, end in itertools.pairwise([*begins, len(wanted)]):
             view = found[begin:end].reshape(-1).view(np.uint8).data
             at = int(wanted[begin]) * row_bytes
             while len(view):

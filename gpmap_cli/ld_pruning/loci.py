@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import tempfile
 from collections.abc import Iterator
@@ -124,7 +125,7 @@ class ScratchLoci:
         row_bytes = num_rows * self._type.itemsize
         found = np.empty((len(columns), num_rows), self._type)
         begins = np.flatnonzero(np.diff(columns, prepend=-2) != 1)
-        for begin, end in zip(begins, [*begins[1:], len(columns)], strict=True):
+        for begin, end in itertools.pairwise([*begins, len(columns)]):
             view = found[begin:end].reshape(-1).view(np.uint8).data
             at = offset + int(columns[begin]) * row_bytes
             while len(view):

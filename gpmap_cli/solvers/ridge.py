@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 # Penalties are tried from additive variance = 10^5 times the residual's down to 10^-5 of it.
 _PATH_EXPONENTS = np.linspace(-5, 5, 61)
-_BLOCK_BYTES = 2**26
+# Small, so that what is streamed from disk stays small in memory; a matrix product wants some rows all the same.
+_BLOCK_BYTES = 2**23
+_FEWEST_ROWS = 256
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,7 @@ def coded_blocks(genotypes: CodedGenotypes, device: str) -> Iterator[tuple[slice
     """All samples in blocks of float64 rows on the device, so that no N x L floating-point matrix is ever held."""
     import torch
 
-    step = max(1, _BLOCK_BYTES // (8 * max(1, genotypes.num_loci)))
+    step = max(_FEWEST_ROWS, _BLOCK_BYTES // (8 * max(1, genotypes.num_loci)))
     for start in range(0, len(genotypes), step):
         rows = slice(start, min(start + step, len(genotypes)))
         yield rows, torch.from_numpy(genotypes.rows(rows)).to(device)
