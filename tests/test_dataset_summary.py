@@ -167,6 +167,9 @@ class TestDescription:
             "phenotypes     none",
         ):
             assert line in lines
+        assert [words[:-2] for words in section(lines, "distance (loci)")[1:]] == [
+            ["1", "9"], ["2", "to", "4", "21"], ["5", "to", "9", "15"]
+        ]  # fmt: skip
         assert "Positions are not known" in " ".join(lines)
         assert "Chromosomes are not named" in " ".join(lines)
 
@@ -187,11 +190,11 @@ class TestDescription:
 
     def test_many_environments_are_summed_up(self, path):
         y = np.random.default_rng(0).normal(size=(60, 13))
-        y[:, 12] = y[:, 3] + 0.1
+        y[:, 12] = 0.1 - y[:, 3]
         lines = described(path, bare(np.random.default_rng(1).integers(0, 2, (60, 8)), y))
         summary = section(lines, "correlation of environments")[1:]
         assert len(summary) <= 2
-        assert "strongest 1.000 (d, m), weakest" in " ".join(map(" ".join, summary))
+        assert "strongest -1.000 (d, m), weakest" in " ".join(map(" ".join, summary))
 
     @pytest.mark.parametrize(
         "dataset",

@@ -1,56 +1,29 @@
-"""Test R^2 of each model against what a sweep varied, drawn for print: as PNG and as SVG.
-
-matplotlib is imported when something is drawn, and only through its object interface: no display is needed, and
-no state outlives a call.
-"""
+"""Test R^2 of each model against what a sweep varied, drawn for print: as PNG and as SVG."""
 
 from __future__ import annotations
 
 import math
-import textwrap
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from gpmap_cli.errors import one_line
 from gpmap_cli.report.collect import is_number
 from gpmap_cli.report.layout import Layout, Panel, arrange
 from gpmap_cli.report.read import Run
+from gpmap_cli.report.style import CHARACTER, COLOURS, GREY, plain, save, style, wrapped
 from gpmap_cli.report.tables import setting_text
-from gpmap_cli.run_dir.writing import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _MOST_COLUMNS = 4
-# Okabe and Ito's palette, told apart by the colour-blind; the pale yellow comes last. The markers come round in a
-# cycle of another length, so that no two of 72 models look alike.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+# The markers come round in a cycle of another length than the colours, so that no two of 72 models look alike.
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
-_CEILING: dict[str, Any] = {"color": "#555555", "linestyle": "--", "linewidth": 1.1}
+_CEILING: dict[str, Any] = {"color": GREY, "linestyle": "--", "linewidth": 1.1}
 _CEILING_LABEL = "noise ceiling"
 _LONGEST_CATEGORY = 24
-_CHARACTER = 0.068  # inches, of the font below
-_STYLE: dict[str, Any] = {
-    "font.family": "sans-serif",
-    "font.size": 9,
-    "axes.titlesize": 9,
-    "axes.labelsize": 10,
-    "figure.labelsize": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.axisbelow": True,
-    "grid.color": "#DDDDDD",
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-    "text.parse_math": False,  # a `$` in a name begins no formula
-    "svg.fonttype": "none",  # labels stay text, for whoever edits the figure
-    "svg.hashsalt": "gpmap",  # the same identifiers, so the same bytes, every time
-}
 
 
 def r2_figure(runs: Iterable[Run], directory: Path, split: str = "test") -> list[Path]:
@@ -59,26 +32,10 @@ def r2_figure(runs: Iterable[Run], directory: Path, split: str = "test") -> list
     if layout is None:
         return []
     directory.mkdir(parents=True, exist_ok=True)
-    png, svg = directory / "r2.png", directory / "r2.svg"
-    with _style():
-        figure = draw(layout)
-        write_whole(png, lambda stream: figure.savefig(stream, format="png", dpi=200))
-        write_whole(svg, lambda stream: figure.savefig(stream, format="svg", metadata={"Date": None}))
-    return [png, svg]
+    return save(draw(layout), directory, "r2")
 
 
-@contextmanager
-def _style() -> Iterator[None]:
-    """Our style over matplotlib's own defaults: a user's matplotlibrc does not change a report."""
-    import matplotlib
-
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        cast(Any, matplotlib.rcParams).update(_STYLE)
-        yield
-
-
-@_style()
+@style()
 def draw(layout: Layout) -> Figure:
     """The figure: a pair of axes per panel on one scale of R^2, and a legend below that covers no data."""
     from matplotlib.figure import Figure
@@ -91,7 +48,7 @@ def draw(layout: Layout) -> Figure:
     height = 4.2 if num_panels == 1 else 1.0 + 2.2 * num_rows
     slanted = _slanted(layout, room)
     if slanted:
-        height += min(num_rows, 2) * 0.7 * _CHARACTER * max(map(len, _categories(layout)))
+        height += min(num_rows, 2) * 0.7 * CHARACTER * max(map(len, _categories(layout)))
     figure = Figure(figsize=(width, height), layout="constrained")
     bottom = _lowest(layout.panels)
     for index, panel in enumerate(layout.panels):
@@ -101,13 +58,13 @@ def draw(layout: Layout) -> Figure:
         axes.set_ylim(bottom, 1.0)
         axes.tick_params(labelleft=index % num_columns == 0)
         if index % num_columns == 0:
-            axes.set_ylabel(_wrapped(layout.y_label, 3.0 if num_panels == 1 else 1.6))
+            axes.set_ylabel(wrapped(layout.y_label, 3.0 if num_panels == 1 else 1.6))
         if layout.numeric:
             _place_numbers(axes, layout, room, lowest_of_column)
         else:
             _place_categories(axes, layout, slanted, lowest_of_column)
-        axes.set_xlabel(_wrapped(one_line(layout.x_label, 90), room) if lowest_of_column else "")
-        axes.set_title(_wrapped(one_line(panel.title, 90), room))
+        axes.set_xlabel(wrapped(one_line(layout.x_label, 90), room) if lowest_of_column else "")
+        axes.set_title(wrapped(one_line(panel.title, 90), room))
     if layout.note:
         figure.suptitle(layout.note, fontsize=8, color=_CEILING["color"])
     _draw_legend(figure, layout, width)
@@ -169,7 +126,7 @@ def _draw_panel(figure: Figure, axes: Axes, panel: Panel, layout: Layout, room: 
             markeredgewidth=0.3,
             clip_on=False,  # a score of nearly 1 keeps its whole marker
             zorder=3,
-            label=_plain(model),
+            label=plain(model),
             transform=transform,
             **look,
         )
@@ -218,7 +175,7 @@ def _place_categories(axes: Axes, layout: Layout, slanted: bool, labelled: bool)
 
 
 def _categories(layout: Layout) -> list[str]:
-    return [_plain(setting_text(x, _LONGEST_CATEGORY)) for x in layout.xs]
+    return [plain(setting_text(x, _LONGEST_CATEGORY)) for x in layout.xs]
 
 
 def _slanted(layout: Layout, room: float) -> bool:
@@ -226,14 +183,14 @@ def _slanted(layout: Layout, room: float) -> bool:
     if layout.numeric:
         return False
     texts = _categories(layout)
-    return _CHARACTER * (max(map(len, texts)) + 1) > room / len(texts)
+    return CHARACTER * (max(map(len, texts)) + 1) > room / len(texts)
 
 
 def _apart(positions: Sequence[float], texts: Sequence[str]) -> list[int]:
     """Which of these labels, centred at these inches, can be written without touching the one before."""
     kept: list[int] = []
     for at, (position, text) in enumerate(zip(positions, texts, strict=True)):
-        need = _CHARACTER * (len(text) + len(texts[kept[-1]])) / 2 + 0.08 if kept else 0.0
+        need = CHARACTER * (len(text) + len(texts[kept[-1]])) / 2 + 0.08 if kept else 0.0
         if not kept or position - positions[kept[-1]] >= need:
             kept.append(at)
     return kept
@@ -250,19 +207,19 @@ def _draw_legend(figure: Figure, layout: Layout, width: float) -> None:
             look = {"color": look["color"], "linestyle": ":", "marker": ""}
         elif not layout.numeric:
             look["linestyle"] = "none"
-        entries.append((Line2D([], [], markersize=5.5, linewidth=1.4, **look), _plain(setting_text(model))))
+        entries.append((Line2D([], [], markersize=5.5, linewidth=1.4, **look), plain(setting_text(model))))
     if any(panel.ceiling for panel in layout.panels):
         entries.append((Line2D([], [], **_CEILING), _CEILING_LABEL))
     if not entries:
         return
-    needed = [_CHARACTER * len(text) + 0.6 for _, text in entries]
+    needed = [CHARACTER * len(text) + 0.6 for _, text in entries]
     columns = len(entries) if sum(needed) <= width else max(1, int(width / max(needed)))
     handles, texts = zip(*entries, strict=True)
     figure.legend(handles, texts, loc="outside lower center", ncols=columns)
 
 
 def _look(index: int) -> dict[str, Any]:
-    return {"color": _COLOURS[index % len(_COLOURS)], "marker": _MARKERS[index % len(_MARKERS)]}
+    return {"color": COLOURS[index % len(COLOURS)], "marker": _MARKERS[index % len(_MARKERS)]}
 
 
 def _lowest(panels: Iterable[Panel]) -> float:
@@ -277,12 +234,3 @@ def _lowest(panels: Iterable[Panel]) -> float:
     ]
     lowest = min(drawn, default=0.0)
     return 0.0 if lowest >= 0 else lowest - 0.03 * (1 - lowest)
-
-
-def _wrapped(text: str, room: float) -> str:
-    return "\n".join(textwrap.wrap(_plain(text), max(12, int(room / _CHARACTER))))
-
-
-def _plain(text: str) -> str:
-    """A name as a label: matplotlib would hide one that begins with `_`."""
-    return f" {text}" if text.startswith("_") else text
