@@ -1,0 +1,31 @@
+"""`source=rqtl2`: a cross in the format of R/qtl2, a control file and the tables that it names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gpmap_cli.errors import Problem
+from gpmap_cli.prepare.job import Job
+from gpmap_cli.settings import Group
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where the control file is; it says everything else."""
+
+    name: str = "rqtl2"
+    path: str | None = None
+
+    def problems(self, group: Group) -> list[Problem]:
+        if self.path is None:
+            hint = f"add {group.prefix}path=cross.yaml (or .json, the directory that holds it, or a .zip file)"
+            return [Problem(f"{group.prefix}path is not set", hint)]
+        return []
+
+
+def prepare(settings: Settings, job: Job) -> list[str]:
+    """Write the dataset file `job.out`."""
+    from gpmap_cli.prepare.incoming import in_memory, write_incoming
+    from gpmap_cli.prepare.rqtl2 import read_rqtl2
+
+    return write_incoming(in_memory(*read_rqtl2(settings)), job)
