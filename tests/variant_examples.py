@@ -130,3 +130,25 @@ def exported(path):
     header, *rows = [line.split() for line in path.read_text().splitlines()]
     values = [[np.nan if cell == "NA" else float(cell) for cell in row[6:]] for row in rows]
     return [row[1] for row in rows], [float(row[5]) for row in rows], header[6:], np.array(values)
+
+
+def alternative_counts(records):
+    """Copies (N, L) of every alternative allele, from the text of the calls."""
+    return np.array(
+        [
+            [copies(cell, number + 1) for cell in record.cells]
+            for record in records
+            for number in range(record.alternatives.count(",") + 1)
+        ]
+    ).T
+
+
+def saved_vcf(directory, records, kind="vcf", **options):
+    """A VCF file of a kind."""
+    text = directory / "cross.vcf"
+    text.write_text(vcf_text(records, **options))
+    if kind == "vcf":
+        return text
+    path = directory / f"cross.{kind}"
+    tool(directory, "bcftools", "view", "--no-version", "-Ob" if kind == "bcf" else "-Oz", "-o", path, text)
+    return path

@@ -124,7 +124,7 @@ def _by_python(
         if value is None:
             bad.append(cell)
         else:
-            values[cell] = value
+            values[cell] = value + 0.0  # without a minus before a zero
     return np.array(bad, dtype=np.intp)
 
 

@@ -82,15 +82,15 @@ class GenotypeText:
         `advance` is told how many bytes of the files were read. A hard call is 1 from a probability of 1/2 upwards.
         """
         with ThreadPoolExecutor(_NUM_PARSERS) as parsers, ThreadPoolExecutor(1) as unpacker:
-            waiting: deque[Future[NDArray]] = deque()
+            waiting: deque[Future[tuple[NDArray, _Counts]]] = deque()
             try:
                 pieces = _ahead(unpacker, self._pieces(advance))
                 for piece in pieces:
-                    waiting.append(parsers.submit(self._parse, piece))
+                    waiting.append(parsers.submit(self._parse, piece, genotypes))
                     if len(waiting) > _NUM_PARSERS:
-                        yield self._stored(waiting.popleft().result(), genotypes)
+                        yield self._counted(*waiting.popleft().result())
                 while waiting:
-                    yield self._stored(waiting.popleft().result(), genotypes)
+                    yield self._counted(*waiting.popleft().result())
             finally:
                 for left in waiting:
                     left.cancel()
@@ -99,23 +99,14 @@ class GenotypeText:
         for path in self._paths:
             yield from _whole_lines(path, advance)
 
-    def _stored(self, values: NDArray[np.float16], genotypes: str) -> NDArray:
-        missing = np.isnan(values)
-        num_missing = int(missing.sum())
-        self.counts.num_missing += num_missing
-        bits = values.view(np.uint16)  # the order of non-negative floats is that of their bits
-        low, high = (int(np.float16(bound).view(np.uint16)) for bound in (0.1, 0.9))
-        self.counts.num_uncertain += int(((bits > low) & (bits < high)).sum())
-        if genotypes == "posterior":
-            return values
-        calls = (bits >= np.float16(0.5).view(np.uint16)).view(np.int8)
-        if num_missing:
-            calls[missing] = MISSING
-        return calls
+    def _counted(self, block: NDArray, counts: _Counts) -> NDArray:
+        self.counts.num_missing += counts.num_missing
+        self.counts.num_uncertain += counts.num_uncertain
+        return block
 
-    def _parse(self, piece: _Piece) -> NDArray[np.float16]:
+    def _parse(self, piece: _Piece, genotypes: str) -> tuple[NDArray, _Counts]:
         parts = [self._parse_lines(piece, lines, first) for lines, first in piece.split()]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return _stored(parts[0] if len(parts) == 1 else np.concatenate(parts), genotypes)
 
     def _parse_lines(self, piece: _Piece, lines: bytes, first: int) -> NDArray[np.float16]:
         """Some whole lines, the first of which is line `first` of the file."""
@@ -146,15 +137,17 @@ class GenotypeText:
         if len(self.layout.separators):
             self._check_separators(piece.path, table, first)
             table = table[:, self.layout.loci]
-        # NaN compares as neither, so missing ones pass.
-        if (table < -_ROUNDING).any() or (table > 1 + _ROUNDING).any():
-            row, locus = np.argwhere((table < -_ROUNDING) | (table > 1 + _ROUNDING))[0]
-            raise InputError(
-                f"{piece.path}:{first + row}: {table[row, locus]:g} in column {self.layout.loci[locus] + 1} (counted"
-                " from 0) is not a probability in [0, 1]",
-                _HINT,
-            )
-        return (np.clip(table, 0, 1) + 0.0).astype(np.float16)  # without a minus before a zero
+        if not (table.min() >= 0 and table.max() <= 1):  # or some are missing: NaN compares as neither
+            outside = np.argwhere((table < -_ROUNDING) | (table > 1 + _ROUNDING))
+            if len(outside):
+                row, locus = outside[0]
+                raise InputError(
+                    f"{piece.path}:{first + row}: {table[row, locus]:g} in column {self.layout.loci[locus] + 1}"
+                    " (counted from 0) is not a probability in [0, 1]",
+                    _HINT,
+                )
+            table = np.clip(table, 0, 1)
+        return table.astype(np.float16)
 
     def _check_separators(self, path: Path, table: NDArray[np.float64], first: int) -> None:
         between = table[:, self.layout.separators]
@@ -186,6 +179,21 @@ class _Piece:
             part = self.lines[start:end]
             yield part, number
             start, number = end, number + part.count(b"\n")
+
+
+def _stored(values: NDArray[np.float16], genotypes: str) -> tuple[NDArray, _Counts]:
+    """Probabilities in [0, 1] or NaN as they are stored, and what is to be counted among them."""
+    bits = values.view(np.uint16)  # the order of these floats is that of their bits, and NaN comes last
+    low, half, high, one = (int(np.float16(bound).view(np.uint16)) for bound in (0.1, 0.5, 0.9, 1.0))
+    counts = _Counts(num_uncertain=int(np.count_nonzero((bits > low) & (bits < high))))
+    missing = bits > one
+    counts.num_missing = int(np.count_nonzero(missing))
+    if genotypes == "posterior":
+        return values, counts
+    calls = (bits >= half).view(np.int8)
+    if counts.num_missing:
+        calls[missing] = MISSING
+    return calls, counts
 
 
 def _ahead(unpacker: ThreadPoolExecutor, pieces: Iterator[_Piece]) -> Iterator[_Piece]:
