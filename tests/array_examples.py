@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gpmap_cli.errors import InputError
-from gpmap_cli.prepare.arrays import read_arrays
+from gpmap_cli.prepare.arrays.named_arrays import read_arrays
 from gpmap_cli.prepare.job import Job
 from gpmap_cli.prepare.sources.arrays import Settings as ArraysSource
 from gpmap_cli.prepare.sources.arrays import prepare

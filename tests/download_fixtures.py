@@ -6,7 +6,7 @@ import pytest
 import yaml
 from download_server import CONTENT, running_server, sha256
 
-from gpmap_cli.prepare import web
+from gpmap_cli.prepare.download import web
 from gpmap_cli.prepare.job import Job
 from gpmap_cli.prepare.sources.download import Settings, prepare
 

@@ -20,7 +20,7 @@ from dataset_examples import assert_same
 
 from gpmap_cli.dataset.file import DatasetFile
 from gpmap_cli.errors import InputError
-from gpmap_cli.prepare.arrays import read_arrays
+from gpmap_cli.prepare.arrays.named_arrays import read_arrays
 from gpmap_cli.prepare.sources.arrays import Settings as ArraysSource
 
 SECONDS_EACH = 30

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpmap_cli.prepare.decimal_text import PADDING, parse_cells
+from gpmap_cli.prepare.dryad.decimal_text import PADDING, parse_cells
 
 
 def parse(cells):

@@ -17,8 +17,8 @@ from download_server import CONTENT, OTHER, SIZE, Remote, md5, names, only_fetch
 
 from gpmap_cli.errors import InputError
 from gpmap_cli.ld_pruning.settings import Pruning
-from gpmap_cli.prepare import web
-from gpmap_cli.prepare.deposits import KNOWN, find_deposit
+from gpmap_cli.prepare.download import web
+from gpmap_cli.prepare.download.deposits import KNOWN, find_deposit
 from gpmap_cli.prepare.job import Job
 from gpmap_cli.prepare.sources.download import Settings, prepare
 

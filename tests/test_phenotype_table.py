@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gpmap_cli.errors import InputError
-from gpmap_cli.prepare.phenotype_table import join, no_phenotypes, read_phenotypes
+from gpmap_cli.prepare.tables.phenotype_table import join, no_phenotypes, read_phenotypes
 
 NAN = math.nan
 

@@ -16,7 +16,7 @@ from array_examples import KINDS, arrays, imported, prepare_arrays, refused, sav
 
 from gpmap_cli.dataset.file import DatasetFile
 from gpmap_cli.errors import InputError
-from gpmap_cli.prepare.arrays import read_arrays
+from gpmap_cli.prepare.arrays.named_arrays import read_arrays
 from gpmap_cli.prepare.sources.arrays import Settings as ArraysSource
 
 SHARED_FILES = ["yeast_bloom2013_dev", "rbd_moulana2022", "antibody_cr6261", "wheat_cimmyt"]

@@ -14,11 +14,11 @@ import pytest
 
 from gpmap_cli.dataset.file import DatasetFile
 from gpmap_cli.errors import InputError
-from gpmap_cli.prepare import genotype_text
-from gpmap_cli.prepare.csv_tables import read_csv_tables
-from gpmap_cli.prepare.genotype_codes import parse_codes
 from gpmap_cli.prepare.job import Job
 from gpmap_cli.prepare.sources.csv import Settings, prepare
+from gpmap_cli.prepare.tables import genotype_text
+from gpmap_cli.prepare.tables.csv_tables import read_csv_tables
+from gpmap_cli.prepare.tables.genotype_codes import parse_codes
 from gpmap_cli.settings import Group
 
 NAN = math.nan

@@ -22,7 +22,7 @@ from deposit_examples import (
 )
 
 from gpmap_cli.dataset.file import DatasetFile
-from gpmap_cli.prepare import dryad_genotypes
+from gpmap_cli.prepare.dryad import genotypes as dryad_genotypes
 
 
 @pytest.fixture

@@ -100,6 +100,6 @@ def test_blocks_make_no_difference(tmp_path_factory, seed, num_rows, block_value
     dosages[0, 0] = 0.3
     np.savez(path, genotypes=2 * dosages - 1 if coding else dosages)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gpmap_cli.prepare.genotype_values._BLOCK_VALUES", block_values)
+        patch.setattr("gpmap_cli.prepare.arrays.genotype_values._BLOCK_VALUES", block_values)
         dataset, _ = imported(path, coding="plus_minus_one" if coding else "dosage")
     np.testing.assert_allclose(dataset.genotypes, dosages, atol=1e-7)

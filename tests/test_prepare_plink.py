@@ -21,7 +21,7 @@ from variant_examples import (
     vcf_text,
 )
 
-from gpmap_cli.prepare import locus_major
+from gpmap_cli.prepare.variants import locus_major
 
 # The smallest fileset that can be written by hand: 3 samples at 2 variants, calls 2 (A1), 1, missing and 0, 0, 2.
 BED = b"\x6c\x1b\x01" + bytes([0b00_01_10_00, 0b00_00_11_11])

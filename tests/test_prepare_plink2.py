@@ -20,7 +20,7 @@ from variant_examples import (
     with_values,
 )
 
-from gpmap_cli.prepare.pgen_layout import read_layout
+from gpmap_cli.prepare.variants.pgen_layout import read_layout
 
 
 def plink2(directory, records, *options, dosage=(), name="cross"):

@@ -10,8 +10,8 @@ from rqtl_examples import NAMES, assert_as_in_r, crosses, held_by_r, needs_rqtl
 
 from gpmap_cli.dataset.file import DatasetFile
 from gpmap_cli.errors import InputError
+from gpmap_cli.prepare.crosses.rqtl import read_rqtl
 from gpmap_cli.prepare.job import Job
-from gpmap_cli.prepare.rqtl import read_rqtl
 from gpmap_cli.prepare.sources.rqtl import Settings, prepare
 from gpmap_cli.settings import Group
 

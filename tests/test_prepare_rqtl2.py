@@ -16,8 +16,8 @@ from rqtl_examples import GRAV, IRON, NAMES, assert_as_in_r, crosses, held_by_r,
 
 from gpmap_cli.dataset.file import DatasetFile
 from gpmap_cli.errors import InputError
+from gpmap_cli.prepare.crosses.rqtl2 import read_rqtl2
 from gpmap_cli.prepare.job import Job
-from gpmap_cli.prepare.rqtl2 import read_rqtl2
 from gpmap_cli.prepare.sources.rqtl2 import Settings, prepare
 from gpmap_cli.settings import Group
 

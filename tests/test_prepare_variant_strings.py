@@ -14,8 +14,8 @@ from gpmap_cli.dataset.file import DatasetFile
 from gpmap_cli.errors import InputError
 from gpmap_cli.prepare.job import Job
 from gpmap_cli.prepare.sources.variant_strings import Settings, prepare
-from gpmap_cli.prepare.substitutions import from_mutations, from_sequences
-from gpmap_cli.prepare.variant_strings import read_variant_strings
+from gpmap_cli.prepare.tables.substitutions import from_mutations, from_sequences
+from gpmap_cli.prepare.tables.variant_strings import read_variant_strings
 from gpmap_cli.settings import Group
 
 NAN = math.nan

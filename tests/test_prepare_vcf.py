@@ -22,7 +22,7 @@ from variant_examples import (
     with_values,
 )
 
-from gpmap_cli.prepare import locus_major
+from gpmap_cli.prepare.variants import locus_major
 
 KINDS = ["vcf", "vcf.gz", "bcf"]
 

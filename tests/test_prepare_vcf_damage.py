@@ -10,7 +10,7 @@ import pytest
 from variant_examples import Record, cross, needs, prepared, refused, saved_vcf, tool, vcf_text
 
 from gpmap_cli.prepare.sources.vcf import Settings
-from gpmap_cli.prepare.vcf import read_vcf
+from gpmap_cli.prepare.variants.vcf import read_vcf
 
 KINDS = ["vcf", "vcf.gz", "bcf"]
 

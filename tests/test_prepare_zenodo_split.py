@@ -12,10 +12,10 @@ import pytest
 
 from gpmap_cli.dataset.file import DatasetFile
 from gpmap_cli.errors import InputError
-from gpmap_cli.prepare import zenodo_split
+from gpmap_cli.prepare.arrays import zenodo_split
+from gpmap_cli.prepare.arrays.zenodo_split import PUBLISHED_ENVIRONMENTS, read_zenodo_split
 from gpmap_cli.prepare.job import Job
 from gpmap_cli.prepare.sources.zenodo_split import Settings, prepare
-from gpmap_cli.prepare.zenodo_split import PUBLISHED_ENVIRONMENTS, read_zenodo_split
 
 COUNTS = {"train": 14, "val": 4, "test": 6}
 

@@ -21,8 +21,8 @@ import yaml
 from download_server import CONTENT, OTHER, SIZE, Remote, names, only_fetched, refusal, sha256
 
 from gpmap_cli.errors import InputError
-from gpmap_cli.prepare import web
-from gpmap_cli.prepare.resuming_downloader import ResumingDownloader
+from gpmap_cli.prepare.download import web
+from gpmap_cli.prepare.download.resuming_downloader import ResumingDownloader
 
 pytest_plugins = ("download_fixtures",)
 

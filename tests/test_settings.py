@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from gpmap_cli.dataset.settings import FileData, Split
 from gpmap_cli.errors import InputError, Problem, did_you_mean, listing, nearest, one_line
+from gpmap_cli.prepare import sources
 from gpmap_cli.prepare.sources.arrays import Settings as ArraysSource
 from gpmap_cli.settings import Group, fill, setting
 from gpmap_cli.training.settings import TrainingSettings
@@ -174,7 +175,9 @@ def test_rules_across_fields(made, messages):
 
 
 def test_settings_import_no_array_library():
-    modules = "gpmap_cli.settings, gpmap_cli.dataset.settings, gpmap_cli.prepare.sources.arrays, gpmap_cli.training.settings"
+    listed = ["settings", *(f"{part}.settings" for part in ("dataset", "ld_pruning", "simulate", "training"))]
+    listed += ["simulate.yeast_settings", *(f"prepare.sources.{name}" for name in sources.names())]
+    modules = ", ".join(f"gpmap_cli.{name}" for name in listed)
     program = f"import sys, {modules}; print({{'numpy', 'h5py', 'torch'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "set()", done.stderr

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpmap_cli.errors import InputError
-from gpmap_cli.prepare import text_table
-from gpmap_cli.prepare.text_table import parsed, read_records, read_table, read_text, shown, table_of
+from gpmap_cli.prepare.tables import text_table
+from gpmap_cli.prepare.tables.text_table import parsed, read_records, read_table, read_text, shown, table_of
 
 ROWS = [["s1", "0.5", "a b"], ["s2", "", "x,y"], ["s3", "NA", 'the "best"']]
 

@@ -24,7 +24,8 @@ def run(config: Config, path: Path) -> None:
     """Simulate from a checked configuration into `dataset.h5` of the run directory `path`."""
     started = datetime.now().astimezone()
     if isinstance(config.data, FileData):
-        raise InputError(f"data={config.data.name} is read, not simulated", "use data=simulated or data=yeast_synthetic")
+        what = f"data={config.data.name} is read, not simulated"
+        raise InputError(what, "use data=simulated or data=yeast_synthetic")
     check_simulation(config.data)
     directory = RunDirectory(path)
     directory.claim({"command": "simulate", **config.mapping()})

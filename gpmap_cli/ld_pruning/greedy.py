@@ -105,7 +105,8 @@ class _Walk:
             return np.zeros((len(one.columns), len(other.columns)), bool)
         abs_r = (one.unit @ other.unit.T).abs_().numpy()
         alike: NDArray[np.bool_] = abs_r > self._max_abs_r
-        for row, column in np.argwhere(np.abs(abs_r - self._max_abs_r) < _NEAR):
+        near = (np.abs(abs_r - self._max_abs_r) < _NEAR) & one.varies[:, None] & other.varies
+        for row, column in np.argwhere(near):
             if one.columns[row] != other.columns[column]:
                 pair = self._loci.take(np.sort([one.columns[row], other.columns[column]]))
                 alike[row, column] = abs(np.corrcoef(_filled(pair).numpy())[0, 1]) > self._max_abs_r

@@ -28,7 +28,7 @@ class Settings:
 
 def prepare(settings: Settings, job: Job) -> list[str]:
     """Write the dataset file `job.out`."""
-    from gpmap_cli.prepare.arrays import read_arrays
+    from gpmap_cli.prepare.arrays.named_arrays import read_arrays
     from gpmap_cli.prepare.incoming import in_memory, write_incoming
 
     return write_incoming(in_memory(*read_arrays(settings)), job)

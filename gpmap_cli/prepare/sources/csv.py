@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gpmap_cli.errors import Problem
-from gpmap_cli.prepare.genotype_codes import parse_codes
 from gpmap_cli.prepare.job import Job
+from gpmap_cli.prepare.tables.genotype_codes import parse_codes
 from gpmap_cli.settings import Group, setting
 
 
@@ -59,7 +59,7 @@ class Settings:
 
 def prepare(settings: Settings, job: Job) -> list[str]:
     """Write the dataset file `job.out`."""
-    from gpmap_cli.prepare.csv_tables import read_csv_tables
     from gpmap_cli.prepare.incoming import in_memory, write_incoming
+    from gpmap_cli.prepare.tables.csv_tables import read_csv_tables
 
     return write_incoming(in_memory(*read_csv_tables(settings)), job)

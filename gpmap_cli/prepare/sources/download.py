@@ -19,8 +19,8 @@ class Settings:
 def prepare(settings: Settings, job: Job) -> list[str]:
     """Put the deposit's files into the directory `job.out`."""
     from gpmap_cli.errors import InputError
-    from gpmap_cli.prepare.deposits import find_deposit
-    from gpmap_cli.prepare.download import download
+    from gpmap_cli.prepare.download.deposits import find_deposit
+    from gpmap_cli.prepare.download.fetch import download
 
     if job.pruning.is_on:
         raise InputError("source=download fetches files as they are and prunes nothing", "leave prune.max_abs_r out")

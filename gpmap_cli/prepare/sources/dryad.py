@@ -35,7 +35,7 @@ class Settings:
 
 def prepare(settings: Settings, job: Job) -> list[str]:
     """Write the dataset file `job.out`."""
-    from gpmap_cli.prepare.dryad import read_deposit
+    from gpmap_cli.prepare.dryad.deposit import read_deposit
     from gpmap_cli.prepare.incoming import write_incoming
 
     with read_deposit(settings, job.progress) as incoming:

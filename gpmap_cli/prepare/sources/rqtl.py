@@ -40,7 +40,7 @@ class Settings:
 
 def prepare(settings: Settings, job: Job) -> list[str]:
     """Write the dataset file `job.out`."""
+    from gpmap_cli.prepare.crosses.rqtl import read_rqtl
     from gpmap_cli.prepare.incoming import in_memory, write_incoming
-    from gpmap_cli.prepare.rqtl import read_rqtl
 
     return write_incoming(in_memory(*read_rqtl(settings)), job)

@@ -25,7 +25,7 @@ class Settings:
 
 def prepare(settings: Settings, job: Job) -> list[str]:
     """Write the dataset file `job.out`."""
+    from gpmap_cli.prepare.crosses.rqtl2 import read_rqtl2
     from gpmap_cli.prepare.incoming import in_memory, write_incoming
-    from gpmap_cli.prepare.rqtl2 import read_rqtl2
 
     return write_incoming(in_memory(*read_rqtl2(settings)), job)

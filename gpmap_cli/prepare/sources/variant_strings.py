@@ -42,6 +42,6 @@ class Settings:
 def prepare(settings: Settings, job: Job) -> list[str]:
     """Write the dataset file `job.out`."""
     from gpmap_cli.prepare.incoming import in_memory, write_incoming
-    from gpmap_cli.prepare.variant_strings import read_variant_strings
+    from gpmap_cli.prepare.tables.variant_strings import read_variant_strings
 
     return write_incoming(in_memory(*read_variant_strings(settings)), job)

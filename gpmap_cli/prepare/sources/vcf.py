@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from gpmap_cli.prepare.genotype_settings import GenotypeFileSettings
 from gpmap_cli.prepare.job import Job
+from gpmap_cli.prepare.variants.genotype_settings import GenotypeFileSettings
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Settings(GenotypeFileSettings):
 
 def prepare(settings: Settings, job: Job) -> list[str]:
     """Write the dataset file `job.out`."""
-    from gpmap_cli.prepare.genotyped import incoming
     from gpmap_cli.prepare.incoming import write_incoming
-    from gpmap_cli.prepare.vcf import read_vcf
+    from gpmap_cli.prepare.variants.genotyped import incoming
+    from gpmap_cli.prepare.variants.vcf import read_vcf
 
     return write_incoming(incoming(read_vcf(settings, job.progress), settings), job)

@@ -30,7 +30,7 @@ class Settings:
 
 def prepare(settings: Settings, job: Job) -> list[str]:
     """Write the dataset file `job.out`."""
+    from gpmap_cli.prepare.arrays.zenodo_split import read_zenodo_split
     from gpmap_cli.prepare.incoming import in_memory, write_incoming
-    from gpmap_cli.prepare.zenodo_split import read_zenodo_split
 
     return write_incoming(in_memory(*read_zenodo_split(settings)), job)

@@ -1,0 +1,1 @@
+"""Named arrays: HDF5, .npy and .npz."""

@@ -1,0 +1,1 @@
+"""The yeast data as deposited at Dryad: probabilities and phenotypes as text."""

@@ -1,0 +1,1 @@
+"""Tables of text: genotypes, phenotypes and variants as spreadsheets hold them."""
