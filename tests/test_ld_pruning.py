@@ -74,12 +74,26 @@ def test_it_is_the_naive_rule(max_abs_r, how):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(3, 60), st.integers(1, 120), st.integers(0, 10**6), st.sampled_from([0.0, 0.3, 0.5, 0.6, 0.8, 0.94]))
-def test_it_is_the_naive_rule_where_correlations_hit_the_threshold(num_samples, num_loci, seed, max_abs_r):
-    """With few samples many correlations are equal, and some are the threshold."""
+@given(st.integers(3, 60), st.integers(1, 120), st.integers(0, 10**6), st.sampled_from([0.19, 0.37, 0.53, 0.71, 0.94]))
+def test_it_is_the_naive_rule_for_few_samples(num_samples, num_loci, seed, max_abs_r):
+    """Many correlations are equal then, and many are 1."""
     genotypes = linked(num_samples, num_loci, seed)
     if (genotypes.min(axis=0) < genotypes.max(axis=0)).sum() > 1:
         np.testing.assert_array_equal(kept_loci(MatrixLoci(genotypes), max_abs_r).kept, naive(genotypes, max_abs_r))
+
+
+@pytest.mark.parametrize(("num_samples", "mismatches", "max_abs_r"), [(400, 6, 0.94), (200, 3, 0.94), (8, 1, 0.5)])
+def test_a_correlation_that_is_the_threshold_is_decided_as_numpy_decides_it(num_samples, mismatches, max_abs_r):
+    """Balanced loci that differ in 2k of n samples have r = 1 - 4k / n, here exactly the threshold on paper."""
+    one = np.arange(num_samples, dtype=np.int8) % 2
+    other = one.copy()
+    other[: 2 * mismatches] = 1 - one[: 2 * mismatches]
+    pair = np.stack([one, other], axis=1)
+    r = np.corrcoef(pair.T.astype(float))[0, 1]
+    assert r == pytest.approx(max_abs_r, abs=1e-15)
+    assert len(kept_loci(MatrixLoci(pair), max_abs_r).kept) == (1 if abs(r) > max_abs_r else 2)
+    constant = np.stack([np.zeros_like(one), one], axis=1)
+    assert kept_loci(MatrixLoci(constant), 0.0).kept.tolist() == [1]
 
 
 @pytest.mark.parametrize("genotype_type", ["int8", "float16", "float32"])
