@@ -48,8 +48,8 @@ class YeastSyntheticData:
     num_qtl: int | None = setting(None, minimum=1, maximum=NUM_SNPS)
     num_large_qtl: int = setting(12, minimum=0)
     large_qtl_share: float = setting(0.3, minimum=0, maximum=1)
-    num_pairs: int | None = setting(None, minimum=1, maximum=100_000)
-    num_triples: int | None = setting(None, minimum=1, maximum=100_000)
+    num_pairs: int | None = setting(None, minimum=1, maximum=20_000)
+    num_triples: int | None = setting(None, minimum=1, maximum=20_000)
     environment_correlation: float = setting(0.4, minimum=0, maximum=1)
     temperature_scale: float = setting(10.0, above=0, maximum=1e6)
     phenotype_sd: float = setting(0.07, minimum=1e-6, maximum=1e6)
@@ -89,16 +89,22 @@ class YeastSyntheticData:
 
     def shares(self, environment: str) -> VarianceShares:
         """What makes the phenotype vary in this environment, with what the settings say of all environments."""
-        own = ENVIRONMENTS[environment].shares
-        heritability = own.heritability if self.heritability is None else self.heritability
-        pairwise = own.pairwise / own.heritability if self.pairwise_share is None else self.pairwise_share
-        third_order = own.third_order / own.heritability if self.third_order_share is None else self.third_order_share
-        additive = max(0.0, 1 - pairwise - third_order)
-        return VarianceShares(heritability * additive, heritability * pairwise, heritability * third_order)
+        total = ENVIRONMENTS[environment].shares.heritability if self.heritability is None else self.heritability
+        pairwise, third_order = self._interaction_shares(environment)
+        additive = max(0.0, round(1 - pairwise - third_order, 12))
+        return VarianceShares(total * additive, total * pairwise, total * third_order)
 
     def missing_fraction(self, environment: str) -> float:
         """The expected fraction of samples without a phenotype in this environment."""
         return ENVIRONMENTS[environment].missing if self.missing is None else self.missing
+
+    def _interaction_shares(self, environment: str) -> tuple[float, float]:
+        """Of the genetic variance, the shares of pairs and of triples."""
+        own = ENVIRONMENTS[environment].shares
+        return (
+            own.pairwise / own.heritability if self.pairwise_share is None else self.pairwise_share,
+            own.third_order / own.heritability if self.third_order_share is None else self.third_order_share,
+        )
 
     def _most_terms(self, order: int) -> int:
         """A quarter of all sets of `order` QTL on as many chromosomes: drawing so few different ones ends soon."""
@@ -125,13 +131,11 @@ class YeastSyntheticData:
     def _share_problems(self, prefix: str) -> Iterator[Problem]:
         """A share that is set must leave room for the other one, which is set too or from the table."""
         for name in filter(ENVIRONMENTS.__contains__, self.environment_names):
-            found = self.shares(name)
-            interacting = (found.pairwise + found.third_order) / found.heritability
-            if interacting > 1 + 1e-9:
+            together = sum(self._interaction_shares(name))
+            if together > 1 + 1e-9:
                 yield Problem(
-                    f"{prefix}pairwise_share and {prefix}third_order_share leave no additive variance in {name}:"
-                    f" they add up to {interacting:.3g}",
-                    "they are shares of the genetic variance: together at most 1",
+                    f"{prefix}pairwise_share and {prefix}third_order_share add up to {together:.4g} in {name}",
+                    "they are shares of the genetic variance: set both, together at most 1",
                 )
                 return
 
