@@ -144,8 +144,7 @@ def test_hard_calls_and_missing_genotypes(deposit):
     imported(directory, out, genotypes="hard")
     read = loaded(out)
     assert read.genotypes.dtype == np.int8
-    # 0.49999 is nearer to 1/2 than to any other number that is kept of a probability
-    np.testing.assert_array_equal(read.genotypes, np.where(np.isnan(values), -1, values.astype(np.float16) >= 0.5))
+    np.testing.assert_array_equal(read.genotypes, np.where(np.isnan(values), -1, values >= 0.5))
 
 
 @pytest.mark.parametrize(
@@ -157,6 +156,7 @@ def test_hard_calls_and_missing_genotypes(deposit):
         (None, True, None),
         ("fit\tse", True, None),  # as R writes tables
         ("\tfit\tse", True, None),  # as pandas does
+        ("\t0\t1", True, None),  # as pandas does without names
     ],
 )
 def test_phenotype_files_with_and_without_header_and_error(deposit, header, with_std, ids):
@@ -183,6 +183,23 @@ def test_one_trailing_row_of_phenotypes_is_left_out_and_said(deposit, extra):
     read = loaded(out)
     np.testing.assert_array_equal(read.phenotypes[:, 1], fitness.astype(np.float32))
     assert "one trailing row left out of the phenotypes of `30C`" in "\n".join(lines)
+
+
+def test_an_empty_row_of_phenotypes_keeps_its_place(deposit):
+    directory, out = deposit
+    write_genotypes(directory, probabilities())
+    rows = [f"{row}\t0.1" for row in range(41)]
+    rows[10] = "\t"
+    path = directory / "pheno_data_23C.txt"
+    path.write_text("\n".join(rows) + "\n")
+    imported(directory, out)
+    fitness = loaded(out).phenotypes[:, 0]
+    assert np.isnan(fitness[10])
+    assert fitness[9] == 9
+    assert fitness[11] == 11
+    out.unlink()
+    path.write_text("\n".join([*rows[:10], "", *rows[11:]]) + "\n")
+    assert "pheno_data_23C.txt:11: " in refusal(directory, out)
 
 
 def test_ids_become_sample_ids_where_the_files_agree(deposit):

@@ -55,7 +55,11 @@ def _plain(
     lengths = ends - starts
     decimals = np.maximum(lengths - 2, 0)
     first = text[starts] - np.uint8(48)
-    good = (first < 10) & (lengths > 0) & ((lengths == 1) | ((text[starts + 1] == 46) & (lengths > 2)))
+    good = (
+        (first < 10)
+        & (lengths > 0)
+        & ((lengths == 1) | ((text[np.minimum(starts + 1, len(text) - 1)] == 46) & (lengths > 2)))
+    )
     longest = int(decimals.max(initial=0))
     if longest > _MOST_DECIMALS:
         good &= decimals <= _MOST_DECIMALS

@@ -67,6 +67,7 @@ class GenotypeText:
             check_readable(path, "check source.path")
         self._paths = list(paths)
         self.counts = _Counts()
+        self._hard = False
         with self._paths[0].open("rb") as raw, _unpacked(raw) as stream:
             line = _first_line(self._paths[0], stream)
         self.layout = _layout(self._paths[0], line)
@@ -81,6 +82,7 @@ class GenotypeText:
 
         `advance` is told how many bytes of the files were read. A hard call is 1 from a probability of 1/2 upwards.
         """
+        self._hard = genotypes == "hard"
         with ThreadPoolExecutor(_NUM_PARSERS) as parsers, ThreadPoolExecutor(1) as unpacker:
             waiting: deque[Future[tuple[NDArray, _Counts]]] = deque()
             try:
@@ -147,7 +149,10 @@ class GenotypeText:
                     _HINT,
                 )
             table = np.clip(table, 0, 1)
-        return table.astype(np.float16)
+        stored = table.astype(np.float16)
+        if self._hard:  # decided before rounding: what rounds up to 1/2 is no call of 1
+            stored[(stored == 0.5) & (table < 0.5)] = np.nextafter(np.float16(0.5), np.float16(0))
+        return stored
 
     def _check_separators(self, path: Path, table: NDArray[np.float64], first: int) -> None:
         between = table[:, self.layout.separators]

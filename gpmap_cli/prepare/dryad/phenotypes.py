@@ -51,7 +51,9 @@ def read_phenotype(path: Path) -> DepositedPhenotype:
     is one cell shorter than the others. `nan` or an empty cell is missing.
     """
     lines = read_text(path).split("\n")
-    rows = [(number, _cells(line)) for number, line in enumerate(lines, 1) if line.strip()]
+    while lines and not lines[-1].strip("\r "):
+        lines.pop()  # only at the end: rows align by order, so an empty one is a row
+    rows = [(number, _cells(line)) for number, line in enumerate(lines, 1)]
     if not rows:
         raise InputError(f"{path}: the file is empty", _HINT)
     has_header = _is_header(rows)
@@ -85,6 +87,8 @@ def _is_header(rows: list[tuple[int, list[str]]]) -> bool:
     first = rows[0][1]
     if len(rows) > 1 and len(first) == len(rows[1][1]) - 1 and any(parsed(cell) is None for cell in first):
         return True  # as R writes tables: no name above the ids
+    if first[:1] == [""] and first[1:] == [str(number) for number in range(len(first) - 1)]:
+        return True  # as pandas writes tables without names
     return any(parsed(cell) is None for cell in first[1:])
 
 
