@@ -7,7 +7,9 @@ configuration no array library.
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +28,8 @@ def main(words: Sequence[str] | None = None) -> int:
     # Threads that wait for work must not spin: on a machine shared with other jobs, spinning made the steps of
     # small networks twenty times slower. Read once, when torch loads its OpenMP.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that nothing half-written is left behind
     try:
         status = _dispatch(words)
         sys.stdout.flush()

@@ -43,7 +43,7 @@ class FitFailed(RuntimeError):
 
 def one_line(text: str, limit: int = 600) -> str:
     """The text on one line, cut when somebody's file put a novel into a name."""
-    flat = " ".join(text.split())
+    flat = "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
     return flat if len(flat) <= limit else flat[: limit - 3] + "..."
 
 
