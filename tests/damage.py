@@ -113,7 +113,9 @@ def damaged_text(content: bytes, rng: random.Random) -> bytes:
     if kind == "line ends":
         return content.replace(b"\n", rng.choice([b"\r\n", b"\r", b"\n\n", b""]))
     if kind == "encoding":
-        return content.decode("utf-8", "replace").encode(rng.choice(["utf-16", "utf-8-sig", "utf-32", "cp037"]))
+        return content.decode("utf-8", "replace").encode(
+            rng.choice(["utf-16", "utf-8-sig", "utf-32", "cp037"]), "replace"
+        )
     TEXT[kind](lines, rng)
     return b"\n".join(lines) + b"\n"
 

@@ -263,6 +263,26 @@ def test_faults_of_genotype_lines_are_named_by_file_and_line(deposit, fault):
     assert message in refusal(directory, out)
 
 
+def test_an_endless_line_is_refused_before_it_is_read(deposit):
+    directory, out = deposit
+    write_deposit(directory)
+    path = directory / "geno_data_2.txt.gz"
+    path.write_bytes(path.read_bytes() + gzip.compress(b"40\t" + b"0" * 2**25))
+    assert "geno_data_2.txt.gz:21: a line of over 1048576 bytes" in refusal(directory, out)
+
+
+def test_an_empty_last_cell_is_a_missing_genotype(deposit):
+    directory, out = deposit
+    values = probabilities()
+    [path] = write_genotypes(directory, values, parts=1, compressed=False)
+    text = path.read_text()
+    path.write_text(text[: text.rstrip().rindex("\t") + 1] + "\n")
+    imported(directory, out)
+    read = loaded(out).genotypes
+    assert np.isnan(read[-1, -1])
+    np.testing.assert_array_equal(read[:-1], values[:-1].astype(np.float16))
+
+
 def test_a_truncated_file_is_refused_with_the_byte(deposit):
     directory, out = deposit
     write_deposit(directory)

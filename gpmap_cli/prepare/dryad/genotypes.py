@@ -29,7 +29,9 @@ from gpmap_cli.prepare.tables.text_table import shown
 _GZIP = b"\x1f\x8b"
 _READ_BYTES = 2**22
 _PIECE_BYTES = 2**20  # of text parsed at once: its arrays stay in the processor's cache
-_LONGEST_LINE = 2**25
+_LONGEST_LINE = 2**23  # the first; the others are measured by how many columns it has
+_SHORTEST_LIMIT = 2**20
+_LONGEST_CELL = 64
 _NUM_PARSERS = 2
 _SEPARATOR = 2.0  # stands between chromosomes in one variant of the format
 _ROUNDING = 1e-6  # by which a written probability may lie outside [0, 1]
@@ -98,8 +100,9 @@ class GenotypeText:
                     left.cancel()
 
     def _pieces(self, advance: Callable[[int], object]) -> Iterator[_Piece]:
+        longest = max(_SHORTEST_LIMIT, self.layout.num_columns * _LONGEST_CELL)
         for path in self._paths:
-            yield from _whole_lines(path, advance)
+            yield from _whole_lines(path, longest, advance)
 
     def _counted(self, block: NDArray, counts: _Counts) -> NDArray:
         self.counts.num_missing += counts.num_missing
@@ -209,8 +212,8 @@ def _ahead(unpacker: ThreadPoolExecutor, pieces: Iterator[_Piece]) -> Iterator[_
         yield piece
 
 
-def _whole_lines(path: Path, advance: Callable[[int], object]) -> Iterator[_Piece]:
-    """A file's lines, some megabytes at a time; line ends of other systems become our own."""
+def _whole_lines(path: Path, longest: int, advance: Callable[[int], object]) -> Iterator[_Piece]:
+    """A file's lines, some megabytes at a time, none far beyond `longest` bytes; line ends become our own."""
     rest, number, told, size = b"", 1, 0, 0
     with path.open("rb") as raw, _unpacked(raw) as stream:
         while True:
@@ -232,9 +235,9 @@ def _whole_lines(path: Path, advance: Callable[[int], object]) -> Iterator[_Piec
             # Line ends after the last line that holds something wait: at the end of the file they mean nothing.
             end = (len(whole.rstrip(b"\n")) if whole.endswith(b"\n\n") else whole.rfind(b"\n")) + 1
             lines, rest = whole[:end], whole[end:]
-            if len(rest) > _LONGEST_LINE:
+            if len(rest) > longest:
                 number += lines.count(b"\n")
-                raise InputError(f"{path}:{number}: a line of over {_LONGEST_LINE} bytes", _HINT)
+                raise InputError(f"{path}:{number}: a line of over {longest} bytes", _HINT)
             if lines and (block or lines != b"\n"):
                 yield _Piece(path, lines, number)
                 number += lines.count(b"\n")
