@@ -27,6 +27,7 @@ from gpmap_cli.ld_pruning.writing import prune, pruning_labels, test_samples_see
 from gpmap_cli.report.tables import run_table
 from gpmap_cli.run_dir.checkpoints import LastCheckpoint
 from gpmap_cli.run_dir.layout import COMPLETED, FAILED, INTERRUPTED, RUNNING, RunDirectory, RunLog
+from gpmap_cli.run_dir.model_tables import write_tables
 from gpmap_cli.run_dir.predictor import FittedPredictor
 from gpmap_cli.run_dir.provenance import peak_memory_mb, provenance, reset_peak_memory
 from gpmap_cli.run_dir.results import score_parts, write_metric_files, write_predictions
@@ -214,6 +215,7 @@ class _Run:
             Samples(
                 CodedGenotypes(select_rows(dataset.genotypes, rows), coding),
                 scale.standardise(dataset.phenotypes[rows]),
+                None if dataset.phenotype_std is None else dataset.phenotype_std[rows] / scale.std,
             )
             for rows in (train, validation)
         )
@@ -240,6 +242,7 @@ class _Run:
         locus_ids = tuple(map(str, dataset.locus_ids.tolist()))
         predictor = FittedPredictor(model, coding, scale, locus_ids, dataset.environment_names)
         self._mark(RUNNING)
+        write_tables(self._directory, model.tables(), locus_ids, dataset.environment_names, scale.std)
         predictor.save(path)
         return predictor
 

@@ -138,10 +138,14 @@ class PhenotypeScale:
 
 @dataclass(frozen=True)
 class Samples:
-    """What a model is fitted to: coded genotypes (N, L) and standardised phenotypes (N, E), NaN missing."""
+    """What a model is fitted to: coded genotypes (N, L) and standardised phenotypes (N, E), NaN missing.
+
+    phenotype_std: (N, E) standard errors of the phenotypes in the same units, where the data have them.
+    """
 
     genotypes: CodedGenotypes
     phenotypes: NDArray[np.float64]
+    phenotype_std: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.genotypes)

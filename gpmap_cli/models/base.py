@@ -44,6 +44,11 @@ class Model(ABC):
                     f"environment `{environment}` has no phenotype in the training samples",
                     "leave it out with data.environments=[...], or use another split",
                 )
+        if getattr(self.settings, "weighted", False) and train.phenotype_std is None:
+            raise InputError(
+                "model.weighted=true needs the measurement error of every phenotype, and the data have no `phenotype_std`",
+                "leave model.weighted out, or use data with `phenotype_std`",
+            )
         self.device, self.precision = context.device, context.precision
         self._fit(train, validation, context)
         self.num_loci = train.genotypes.num_loci
@@ -77,6 +82,15 @@ class Model(ABC):
 
     def describe(self) -> dict[str, Any]:
         """What was chosen during the fit (penalties, epochs), for the log."""
+        return {}
+
+    def tables(self) -> dict[str, dict[str, NDArray]]:
+        """What the fit can be read by (effects, curves): columns of equal length by table name, in reading order.
+
+        Columns `locus` and `locus_2` are column numbers of loci (-1: none), `environment` of environments; `effect`
+        and `std_error` are in standardised units, on coded genotypes. All of them are translated where the table is
+        written; others stand as they are.
+        """
         return {}
 
     @property

@@ -1,0 +1,55 @@
+"""Tables by which a fitted model can be read, with the names of loci and environments and the phenotype's own units."""
+
+from __future__ import annotations
+
+import gzip
+import io
+from collections.abc import Mapping
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpmap_cli.run_dir.layout import RunDirectory
+from gpmap_cli.run_dir.writing import write_whole
+
+_OF_LOCI, _IN_PHENOTYPE_UNITS = ("locus", "locus_2"), ("effect", "std_error")
+
+
+def write_tables(
+    directory: RunDirectory,
+    tables: Mapping[str, Mapping[str, NDArray]],
+    locus_ids: tuple[str, ...],
+    environment_names: tuple[str, ...],
+    phenotype_std: NDArray[np.float64],
+) -> None:
+    """`<name>.csv.gz` of every table, as `models.base.Model.tables` describes them. No time goes into the archive.
+
+    phenotype_std: (E,) the standard deviations by which the phenotypes were divided.
+    """
+    import pandas as pd
+
+    # One more name than there are loci: a locus of -1 takes the last, which is empty.
+    names_of_loci = np.array([*locus_ids, ""], dtype=object)
+    names_of_environments = np.array(environment_names, dtype=object)
+    for name, columns in tables.items():
+        written: dict[str, NDArray] = {}
+        for column, values in columns.items():
+            if column in _OF_LOCI:
+                written[column] = names_of_loci[values]
+            elif column == "environment":
+                written[column] = names_of_environments[values]
+            elif column in _IN_PHENOTYPE_UNITS:
+                written[column] = values * phenotype_std[columns["environment"]]
+            else:
+                written[column] = values
+        table = pd.DataFrame(written)
+
+        def write(stream: IO[bytes], table: pd.DataFrame = table) -> None:
+            with gzip.GzipFile("", "wb", compresslevel=6, fileobj=stream, mtime=0) as archive:
+                text = io.TextIOWrapper(archive, encoding="utf-8", newline="")
+                table.to_csv(text, index=False, float_format="%.9g", lineterminator="\n")
+                text.flush()
+                text.detach()
+
+        write_whole(directory.path / f"{name}.csv.gz", write)
