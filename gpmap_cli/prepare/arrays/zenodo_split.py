@@ -21,13 +21,9 @@ from gpmap_cli.errors import InputError, listing
 from gpmap_cli.prepare.arrays.array_files import ArrayFile, NpyDirectory, NpzArchive
 from gpmap_cli.prepare.sources.zenodo_split import Settings
 from gpmap_cli.prepare.tables.genotype_rows import GenotypeRows
+from gpmap_cli.simulate.yeast_environments import ENVIRONMENTS
 
 PARTS = ("train", "val", "test")
-# Nguyen Ba et al. 2022, in the order of their phenotype tables.
-PUBLISHED_ENVIRONMENTS = (
-    *("23C", "25C", "27C", "30C", "33C", "35C", "37C"),
-    *("cu", "suloc", "ynb", "eth", "gu", "li", "mann", "mol", "raff", "sds", "4NQO"),
-)
 _BLOCK_VALUES = 2**22
 _HINT = "geno_{train,val,test}.npy are (rows, loci), pheno_{train,val,test}.npy (rows, environments), both of numbers"
 
@@ -137,7 +133,7 @@ def _shapes(file: ArrayFile, prefix: str) -> tuple[list[int], int, int]:
 
 
 def _environment_names(file: ArrayFile, given: tuple[str, ...] | None, count: int) -> tuple[str, ...]:
-    names = PUBLISHED_ENVIRONMENTS if given is None else given
+    names = tuple(ENVIRONMENTS) if given is None else given
     if len(names) != count:
         raise InputError(
             f"{file.path}: {count} columns of phenotypes, and {len(names)} names of environments"

@@ -7,7 +7,6 @@ order. Source: Nguyen Ba et al. 2022, eLife 11:e73983, Dryad doi:10.5061/dryad.1
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,19 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpmap_cli.dataset.contents import Dataset
-from gpmap_cli.dataset.hdf5 import file_sha256
+from gpmap_cli.dataset.hdf5 import files_sha256
 from gpmap_cli.errors import InputError, did_you_mean, listing
 from gpmap_cli.prepare.dryad.genotypes import GenotypeText
 from gpmap_cli.prepare.dryad.phenotypes import read_phenotype
 from gpmap_cli.prepare.incoming import Incoming
 from gpmap_cli.prepare.job import Progress
 from gpmap_cli.prepare.sources.dryad import Settings
+from gpmap_cli.simulate.yeast_environments import ENVIRONMENTS
+from gpmap_cli.simulate.yeast_settings import CHROMOSOMES
 
-PUBLISHED_ORDER = (
-    *("23C", "25C", "27C", "30C", "33C", "35C", "37C"),
-    *("cu", "suloc", "ynb", "eth", "gu", "li", "mann", "mol", "raff", "sds", "4NQO"),
-)
-CHROMOSOMES = ("I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII", "XIII", "XIV", "XV", "XVI")
+CHROMOSOME_NAMES = tuple(name.removeprefix("chr") for name in CHROMOSOMES)
 CITATION = (
     "Nguyen Ba AN, Lawrence KR, Rego-Costa A, et al. Barcoded bulk QTL mapping reveals highly polygenic and epistatic"
     " architecture of complex traits in yeast. eLife 11:e73983 (2022). Data: Dryad, doi:10.5061/dryad.1rn8pk0vd"
@@ -120,7 +117,7 @@ def _phenotype_files(directory: Path, found: list[Path], wanted: tuple[str, ...]
                     did_you_mean(name, files, "source.environments=") if files else _HINT,
                 )
         return {name: files[name] for name in wanted}
-    ordered = [name for name in PUBLISHED_ORDER if name in files]
+    ordered = [name for name in ENVIRONMENTS if name in files]
     return {name: files[name] for name in [*ordered, *sorted(set(files) - set(ordered))]}
 
 
@@ -145,7 +142,7 @@ class _Deposit:
             f"genotypes in {parts} file{'s' * (parts > 1)}: {len(layout.loci)} SNPs on"
             f" {len(set(self._chromosomes))} chromosomes, {len(layout.separators)} separator columns"
         )
-        absent = [name for name in PUBLISHED_ORDER if name not in self.phenotype_files]
+        absent = [name for name in ENVIRONMENTS if name not in self.phenotype_files]
         if self.settings.environments is None and absent:
             self.lines.append(
                 f"phenotypes of {len(self._phenotypes)} environments; of the published ones there is no"
@@ -187,7 +184,7 @@ class _Deposit:
             provenance={
                 "made_by": f"gpmap prepare source=dryad source.genotypes={self.settings.genotypes}",
                 "source_files": ", ".join(path.name for path in self._files()),
-                "source_sha256": self._sha256(),
+                "source_sha256": files_sha256(self._files()),
                 "citation": CITATION,
                 "notes": "genotypes: probability of the RM allele; phenotype_std: standard error of the fitness",
             },
@@ -204,7 +201,9 @@ class _Deposit:
                     f" {sum(counts)}",
                     "set source.loci_per_chromosome=[...] for genotypes of other SNPs than the deposit's",
                 )
-        names = CHROMOSOMES if len(counts) == len(CHROMOSOMES) else tuple(str(i + 1) for i in range(len(counts)))
+        names = CHROMOSOME_NAMES
+        if len(counts) != len(names):
+            names = tuple(str(number) for number in range(1, len(counts) + 1))
         return np.repeat(np.array(names, dtype=object), counts)
 
     def _refuse_counts_that_never_agree(self) -> None:
@@ -247,11 +246,6 @@ class _Deposit:
 
     def _files(self) -> list[Path]:
         return [*self.genotype_files, *self.phenotype_files.values()]
-
-    def _sha256(self) -> str:
-        """SHA-256 of what `sha256sum` prints of these files in this order."""
-        lines = [f"{file_sha256(path)}  {path.name}\n" for path in self._files()]
-        return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _locus_ids(chromosomes: NDArray) -> NDArray:
