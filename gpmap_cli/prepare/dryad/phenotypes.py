@@ -80,7 +80,13 @@ def read_phenotype(path: Path) -> DepositedPhenotype:
 
 def _cells(line: str) -> list[str]:
     line = line.rstrip("\r")
-    return [cell.strip() for cell in (line.split("\t") if "\t" in line else line.split())]
+    return [_unquoted(cell.strip()) for cell in (line.split("\t") if "\t" in line else line.split())]
+
+
+def _unquoted(cell: str) -> str:
+    """The text between quotes, which R puts around ids and names: they are no part of an id."""
+    is_quoted = len(cell) > 1 and cell[0] == cell[-1] and cell[0] in "\"'"
+    return cell[1:-1].strip() if is_quoted else cell
 
 
 def _is_header(rows: list[tuple[int, list[str]]]) -> bool:

@@ -15,7 +15,7 @@ LOCI_PER_CHROMOSOME = tuple(num_snps for _, num_snps in CHROMOSOMES.values())  #
 
 @dataclass(frozen=True)
 class Settings:
-    """The directory of the deposit, and what to keep of it."""
+    """Where the deposit is, and what to keep of it."""
 
     name: str = "dryad"
     path: str | None = None
