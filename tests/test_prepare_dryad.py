@@ -254,6 +254,27 @@ def test_an_empty_row_of_phenotypes_keeps_its_place(deposit):
     assert "pheno_data_23C.txt:11: " in refusal(directory, out)
 
 
+@pytest.mark.parametrize("empty", [[0], [39], [38, 39], [0, 1, 20, 39]])
+@pytest.mark.parametrize(("header", "ids"), [("id\tfit\tse", None), (None, None), (None, False)])
+def test_rows_of_nothing_but_tabs_are_segregants(deposit, empty, header, ids):
+    """At the beginning and at the end too, where they could be taken for empty lines."""
+    directory, out = deposit
+    write_genotypes(directory, probabilities())
+    fitness, std = np.arange(40) / 100, np.full(40, 0.5)
+    write_phenotypes(directory, "23C", fitness, std, header=header, ids=ids)
+    path = directory / "pheno_data_23C.txt"
+    lines = path.read_text().splitlines()
+    first = 0 if header is None else 1
+    for row in empty:
+        lines[first + row] = "\t" * lines[first + row].count("\t")
+    path.write_text("\n".join(lines) + "\n")
+    imported(directory, out)
+    read = loaded(out)
+    fitness[empty], std[empty] = np.nan, np.nan
+    np.testing.assert_array_equal(read.phenotypes[:, 0], fitness.astype(np.float32))
+    np.testing.assert_array_equal(read.phenotype_std[:, 0], std.astype(np.float32))
+
+
 def test_ids_become_sample_ids_where_the_files_agree(deposit):
     directory, out = deposit
     write_genotypes(directory, probabilities())
