@@ -21,6 +21,7 @@ from gpmap_cli.prepare.sources.csv import Settings
 from gpmap_cli.prepare.tables.genotype_codes import parse_codes
 from gpmap_cli.prepare.tables.genotype_text import CellValues, GenotypeTable, Rule, read_genotypes
 from gpmap_cli.prepare.tables.locus_map import Placed, is_place_column, place_loci, places_in
+from gpmap_cli.prepare.tables.odd_columns import odd_columns
 from gpmap_cli.prepare.tables.phenotype_table import ERROR_SUFFIXES, Joined, join, no_phenotypes, phenotypes_of
 from gpmap_cli.prepare.tables.text_table import MISSING, TextTable, header_of, read_records, read_table, shown
 
@@ -36,6 +37,7 @@ def read_csv_tables(source: Settings) -> tuple[Dataset, list[str]]:
     records = read_records(path, absent_hint="check source.path")
     header = header_of(path, records)
     roles = _loci_in_rows(header) if loci_in_rows else _samples_in_rows(path, source, header)
+    may_be_others = source.genotype_columns is None and not loci_in_rows
     table = read_genotypes(
         path,
         header,
@@ -43,7 +45,7 @@ def read_csv_tables(source: Settings) -> tuple[Dataset, list[str]]:
         roles.genotypes,
         CellValues(codes, missing),
         Rule(source.coding, source.ploidy, codes),
-        may_hold_texts=source.genotype_columns is None and not loci_in_rows,
+        may_hold_texts=may_be_others,
     )
     row_ids, lines = _row_ids(table, roles, "loci" if loci_in_rows else "samples")
     sample_ids, locus_ids = (table.columns, row_ids) if loci_in_rows else (row_ids, table.columns)
@@ -76,6 +78,9 @@ def read_csv_tables(source: Settings) -> tuple[Dataset, list[str]]:
         + (f" ({table.num_minus_one} of them written as -1)" if table.num_minus_one else ""),
         f"missing phenotypes: {int(np.isnan(joined.phenotypes).sum())} of {joined.phenotypes.size}",
         *lines,
+        _columns("samples" if loci_in_rows else "genotypes", table.columns),
+        *_about_phenotypes(joined, path if source.phenotypes is None else Path(source.phenotypes)),
+        *(odd_columns(table.columns, table.has_fraction, table.largest) if may_be_others else []),
         *joined.lines,
         *placed.lines,
     ]
@@ -151,6 +156,18 @@ def _row_ids(table: GenotypeTable, roles: _Roles, of: str) -> tuple[list[str], l
         return [str(number) for number in range(len(table.rest.rows))], lines
     lines.append(f"ids of the {of}: column `{shown(roles.row_ids)}`")
     return table.rest.unique(roles.row_ids, of), lines
+
+
+def _columns(of: str, names: Sequence[str]) -> str:
+    """Which columns were taken for genotypes, so that one that is none is seen."""
+    if len(names) == 1:
+        return f"{of}: 1 column, `{shown(names[0])}`"
+    return f"{of}: {len(names)} columns, `{shown(names[0])}` to `{shown(names[-1])}`"
+
+
+def _about_phenotypes(joined: Joined, path: Path) -> list[str]:
+    names = joined.environment_names
+    return [f"phenotypes: {len(names)} columns of {path.name}: {listing(map(shown, names))}"] if names else []
 
 
 def _other_table(path: Path, source: Settings, sample_ids: list[str], missing: Sequence[str]) -> Joined:
