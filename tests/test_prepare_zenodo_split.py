@@ -130,6 +130,7 @@ def test_other_widths_need_names(tmp_path):
         ({"geno_val": np.ones((0, 9))}, "`geno_val` has shape (0, 9)"),
         ({"geno_val": np.full((4, 9), "A")}, "`geno_val` has type <U1"),
         ({"geno_val": np.full((4, 9), 2.0)}, "`geno_val` holds 2 at row 0, locus 0"),
+        ({"geno_val": (arrays()["geno_val"] + 1) / 2}, "`geno_val` holds 0 and nothing below 0"),
         ({"geno_val": np.full((4, 9), 1e300)}, "`geno_val` holds inf at row 0, locus 0"),
         ({"geno_val": np.full((4, 9), -np.inf)}, "`geno_val` holds -inf at row 0, locus 0"),
         ({"pheno_val": np.full((4, 18), np.inf)}, "`pheno_val` holds an infinite value"),

@@ -146,6 +146,7 @@ def _environment_names(file: ArrayFile, given: tuple[str, ...] | None, count: in
 def _append_genotypes(file: ArrayFile, name: str, shape: tuple[int, int], rows: GenotypeRows) -> None:
     """Add the segregants of one set, block by block: copies of the +1 allele."""
     num_rows = max(1, _BLOCK_VALUES // shape[1])
+    smallest = np.inf
     for start in range(0, shape[0], num_rows):
         with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold is outside of the alleles
             block = file.read(name, slice(start, start + num_rows)).astype(np.float32)
@@ -157,7 +158,14 @@ def _append_genotypes(file: ArrayFile, name: str, shape: tuple[int, int], rows: 
                 f"holds {block[row, locus]:g} at row {start + row}, locus {locus}",
                 "genotypes here are alleles coded -1/+1, NaN where missing; other arrays are read by source=arrays",
             )
+        smallest = np.fmin(smallest, np.fmin.reduce(block, axis=None))
         rows.append((block + 1) / 2)
+    if 0 <= smallest < 1:  # copies 0 and 1 would become one half and one
+        raise file.wrong(
+            name,
+            f"holds {smallest:g} and nothing below 0: this does not look coded -1/+1",
+            "genotypes here are alleles coded -1/+1; copies of an allele are read by source=arrays",
+        )
 
 
 def _phenotypes(file: ArrayFile, name: str) -> NDArray[np.float32]:
