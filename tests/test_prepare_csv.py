@@ -222,6 +222,9 @@ def test_minus_one_means_missing_among_whole_numbers(tmp_path):
     dataset, lines = read(tmp_path, "id,a,b\ns1,0,-1\ns2,1,NA\n")
     assert dataset.genotypes.tolist() == [[0, -1], [1, -1]]
     assert "missing genotypes: 2 of 4 (1 of them written as -1)" in lines
+    assert any(line.startswith("warning: 1 of 4 genotypes are -1") for line in lines)
+    for few in ("id,a,b\n" + "s,0,-1\n" + "".join(f"s{n},0,1\n" for n in range(9)), "id,a,b\ns1,0,-1\ns2,2,NA\n"):
+        assert not any("are -1" in line for line in read(tmp_path, few)[1])
     problem = refused(tmp_path, "id,a,b\ns1,0,0.5\ns2,1,-1\n")
     assert "csv:3: `-1` in column `b`, and other cells hold dosages" in problem.message
     assert read(tmp_path, "id,a,b\ns1,0,0.5\ns2,1,-1\n", missing=("-1",))[0].genotypes.dtype == np.float32

@@ -19,6 +19,7 @@ from gpmap_cli.dataset.hdf5 import file_sha256
 from gpmap_cli.errors import InputError, did_you_mean, listing
 from gpmap_cli.prepare.sources.csv import Settings
 from gpmap_cli.prepare.tables.genotype_codes import parse_codes
+from gpmap_cli.prepare.tables.genotype_rows import about_minus_ones
 from gpmap_cli.prepare.tables.genotype_text import CellValues, GenotypeTable, Rule, read_genotypes
 from gpmap_cli.prepare.tables.locus_map import Placed, is_place_column, place_loci, places_in
 from gpmap_cli.prepare.tables.odd_columns import odd_columns
@@ -77,6 +78,7 @@ def read_csv_tables(source: Settings) -> tuple[Dataset, list[str]]:
         f"missing genotypes: {table.num_missing} of {genotypes.size}"
         + (f" ({table.num_minus_one} of them written as -1)" if table.num_minus_one else ""),
         f"missing phenotypes: {int(np.isnan(joined.phenotypes).sum())} of {joined.phenotypes.size}",
+        *about_minus_ones(table.num_minus_one, genotypes.size, table.largest.max()),
         *lines,
         _columns("samples" if loci_in_rows else "genotypes", table.columns),
         *_about_phenotypes(joined, path if source.phenotypes is None else Path(source.phenotypes)),
