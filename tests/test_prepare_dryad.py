@@ -209,6 +209,7 @@ def test_hard_calls_and_missing_genotypes(deposit):
         ("fit\tse", True, None),  # as R writes tables
         ("\tfit\tse", True, None),  # as pandas does
         ("\t0\t1", True, None),  # as pandas does without names
+        ("fit\tse", True, False),  # a header, and no ids
     ],
 )
 def test_phenotype_files_with_and_without_header_and_error(deposit, header, with_std, ids):
@@ -469,6 +470,30 @@ def test_other_numbers_of_snps_than_announced(deposit):
     assert "17 SNPs, and source.loci_per_chromosome adds up to 16" in refusal(directory, out)
     (directory / "geno_data_1.txt.gz").write_bytes(b"")
     assert "geno_data_1.txt.gz:1: the file is empty" in refusal(directory, out)
+
+
+@pytest.mark.parametrize("separators", [True, False])
+def test_genotypes_without_an_index_are_refused(deposit, separators):
+    """Or else the first SNP would be taken for it, and lost; chromosomes by separators hide that one lacks."""
+    directory, out = deposit
+    values, _ = write_deposit(directory, separators=separators, parts=1, compressed=False)
+    path = directory / "geno_data.txt"
+    path.write_text("".join(line.split("\t", 1)[1] for line in path.read_text().splitlines(keepends=True)))
+    assert f"geno_data.txt:1: `{float(values[0, 0])!r}` in column 0 is not an index" in refusal(directory, out)
+
+
+def test_what_the_columns_of_phenotypes_were_taken_for_is_said(deposit):
+    directory, out = deposit
+    write_deposit(directory)
+    fitness, std = phenotypes()
+    write_phenotypes(directory, "30C", fitness, std, header=None, ids=False)
+    lines = imported(directory, out)
+    assert "phenotype files of id, fitness, standard error: `23C`, `cu`" in lines
+    assert "phenotype files of fitness, standard error: `30C`" in lines
+    assert not any(line.startswith("warning") for line in lines)
+    out.unlink()
+    write_phenotypes(directory, "30C", np.abs(fitness), header=None)
+    assert "warning: fitness counts the rows, as an index does, in `30C`" in "\n".join(imported(directory, out))
 
 
 def test_lines_of_two_files_of_other_lengths(deposit):

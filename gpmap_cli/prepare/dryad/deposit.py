@@ -71,6 +71,7 @@ class _Deposit:
             f"genotypes in {parts} file{'s' * (parts > 1)}: {len(layout.loci)} SNPs on"
             f" {len(set(self._chromosomes))} chromosomes, {len(layout.separators)} separator columns"
         )
+        self.lines += self._about_columns()
         if not self.phenotype_files:
             self.lines.append("warning: genotypes alone, without a single phenotype, as source.environments=[] asks")
         absent = [name for name in ENVIRONMENTS if name not in self.phenotype_files]
@@ -79,6 +80,20 @@ class _Deposit:
                 f"phenotypes of {len(self._phenotypes)} environments; of the published ones there is no"
                 f" {listing(absent, 18)}"
             )
+
+    def _about_columns(self) -> list[str]:
+        """What the columns of the phenotype files, which go by position, were taken for."""
+        names_of: dict[str, list[str]] = {}
+        for name, phenotype in self._phenotypes.items():
+            names_of.setdefault(phenotype.columns, []).append(name)
+        lines = [f"phenotype files of {columns}: {listing(names, 18)}" for columns, names in names_of.items()]
+        odd = [name for name, phenotype in self._phenotypes.items() if phenotype.counts_rows]
+        if odd:
+            lines.append(
+                f"warning: fitness counts the rows, as an index does, in {listing(odd, 18)}: files of index and fitness"
+                " alone need a header line"
+            )
+        return lines
 
     def tables(self, num_rows: int) -> Dataset:
         """Everything but the genotypes, of `num_rows` segregants."""
