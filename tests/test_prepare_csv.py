@@ -116,6 +116,19 @@ def test_one_table_without_ids(tmp_path):
     assert (dataset.sample_ids.tolist(), dataset.locus_ids.tolist()) == (["0", "1"], ["l1"])
 
 
+def test_the_pedigree_of_a_file_of_plink_is_no_genotype(tmp_path):
+    """As `plink --recode A` writes it: sexes and case/control phenotypes are numbers like those of genotypes."""
+    raw = "FID IID PAT MAT SEX PHENOTYPE rs1_A rs2_C\nf a 0 0 1 2 0 2\nf b 0 0 2 1 NA 1\n"
+    for options in ({}, {"phenotype_columns": ("PHENOTYPE",)}, {"genotype_columns": ("rs*",)}):
+        dataset, _ = read(tmp_path, raw, **options)
+        assert dataset.locus_ids.tolist() == ["rs1_A", "rs2_C"]
+        assert dataset.sample_ids.tolist() == ["a", "b"]
+        assert dataset.genotypes.tolist() == [[0, 2], [-1, 1]]
+        assert ("PHENOTYPE" in dataset.environment_names) == bool(options)
+    dataset, _ = read(tmp_path, raw, "IID,y\nb,1\na,2\n")
+    assert dataset.phenotypes.tolist() == [[2], [1]]
+
+
 def test_which_columns_were_taken_for_what_is_said(tmp_path):
     _, lines = read(tmp_path, GENOTYPES, TRAITS)
     assert "genotypes: 3 columns, `l1` to `l3`" in lines

@@ -88,6 +88,9 @@ def read_csv_tables(source: Settings) -> tuple[Dataset, list[str]]:
     ]
 
 
+_PEDIGREE = ("FID", "IID", "PAT", "MAT", "SEX", "PHENOTYPE")  # before the loci, where PLINK recodes genotypes as text
+
+
 @dataclass(frozen=True)
 class _Roles:
     """What the columns of the genotypes' table are. `phenotypes` of None are all others that hold numbers."""
@@ -106,7 +109,7 @@ def _loci_in_rows(header: list[str]) -> _Roles:
 
 
 def _samples_in_rows(path: Path, source: Settings, header: list[str]) -> _Roles:
-    """Which columns the settings name, and what that leaves."""
+    """Which columns the settings name, and what that leaves. Of PLINK's .raw files the pedigree is left out."""
     genotypes, phenotypes = source.genotype_columns, source.phenotype_columns
     chosen = None if genotypes is None else _matching(path, header, genotypes, "source.genotype_columns")
     if source.phenotypes is not None:
@@ -118,8 +121,10 @@ def _samples_in_rows(path: Path, source: Settings, header: list[str]) -> _Roles:
     errors = {name + suffix for name in named or () for suffix in ERROR_SUFFIXES}
     taken = {*(chosen or ()), *(named or ()), *errors}
     sample = source.sample_column
+    pedigree = set(_PEDIGREE) - taken if header[:2] == ["FID", "IID"] else set()
     if sample is None:
-        sample = None if header[0] in taken else header[0]
+        usual = "IID" if pedigree else header[0]
+        sample = None if usual in taken else usual
     elif sample not in header:
         raise InputError(
             f"{path}: there is no column `{shown(sample)}`",
@@ -131,7 +136,7 @@ def _samples_in_rows(path: Path, source: Settings, header: list[str]) -> _Roles:
             f"{path}: {listing(shown(str(name)) for name in sorted(map(str, both)))} cannot be two things at once",
             "make sample_column, genotype_columns and phenotype_columns name different columns",
         )
-    wanted = set(header) - taken - {sample} if chosen is None else set(chosen)
+    wanted = set(header) - taken - pedigree - {sample} if chosen is None else set(chosen)
     return _Roles(sample, [place for place, name in enumerate(header) if name in wanted], named)
 
 
