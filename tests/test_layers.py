@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,19 @@ def test_models_do_not_import_each_other(path):
             assert not set(pieces[2:]) & others
     if path.stem != "__init__":
         assert not imports(path) & {"pathlib", "tqdm", "sys", "os"}
+
+
+@pytest.mark.parametrize(
+    ("what", "home"),
+    [
+        ('"4NQO"', "simulate/yeast_environments.py"),
+        ("4_?289", "simulate/yeast_settings.py"),  # SNPs on chromosome XV
+        (r"file_sha256\(.*\}  \{", "dataset/hdf5.py"),  # the digest of what sha256sum prints
+    ],
+)
+def test_what_is_known_stands_in_one_place(what, home):
+    holders = [path.relative_to(PACKAGE).as_posix() for path in FILES if re.search(what, path.read_text())]
+    assert holders == [home]
 
 
 def test_no_file_is_too_long():

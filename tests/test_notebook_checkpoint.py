@@ -181,3 +181,6 @@ def test_an_existing_directory_is_kept(gpmap, tmp_path):
     (tmp_path / "mine" / "thesis.txt").write_text("all of it")
     assert gpmap(*words[:-1], "out=mine", "overwrite=true").returncode == 2
     assert (tmp_path / "mine" / "thesis.txt").exists()
+    result = gpmap(*words[:-1], "out=mine/thesis.txt", "overwrite=true")
+    assert (result.returncode, result.stderr.count("error:")) == (2, 1), result.stderr
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "all of it"

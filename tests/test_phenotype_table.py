@@ -37,6 +37,31 @@ def test_all_columns_of_numbers(tmp_path):
     assert table.lines == ["traits.csv: left out 1 columns without numbers: `sex`"]
 
 
+@pytest.mark.parametrize(
+    ("cells", "count"),
+    [
+        ("1.5 2 -9 0 -9", 2),
+        ("-0.1 0.2 -99 0 0.3", 1),
+        ("-999 100 200 -5 NA", 1),
+        ("-9 -8 -7 3 5", None),  # numbers like the others
+        ("-8 1 2 3 4", None),
+        ("-9 -9 -9 -9 NA", None),
+        ("NA NA NA NA NA", None),
+    ],
+)
+def test_numbers_that_may_mean_missing_are_pointed_at(tmp_path, cells, count):
+    content = "id,y\n" + "".join(f"s{row},{cell}\n" for row, cell in enumerate(cells.split()))
+    lines = read(tmp_path, content).lines
+    if count is None:
+        assert lines == []
+    else:
+        smallest = min(float(cell) for cell in cells.split() if cell != "NA")
+        assert [line.split(", is read")[0] for line in lines] == [
+            f"warning: traits.csv: {smallest:g} in column `y`, {count} times"
+        ]
+        assert read(tmp_path, content, missing=("NA", f"{smallest:g}")).lines == []
+
+
 def test_a_column_of_numbers_and_texts_is_refused(tmp_path):
     problem = refused(tmp_path, "id,y\na,1\nb,high\n")
     assert problem.message.endswith("traits.csv:3: `high` in column `y` is not a finite number")

@@ -108,6 +108,19 @@ def test_genotypes_alone_will_do(tmp_path, kind):
         assert file.load().genotypes.tolist() == [[0, 1, 2], [2, -1, 0]]
 
 
+def test_many_missing_genotypes_may_be_homozygotes(tmp_path):
+    """-1, 0 and 1 are the genotypes of diploids in other programs, and 0 and 1 with some missing those of haploids."""
+    genotypes = np.random.default_rng(0).integers(-1, 2, (20, 10)).astype(np.int8)
+    dataset, lines = imported(save(tmp_path, "npz", {"genotypes": genotypes}))
+    assert dataset.ploidy == 1
+    warning = f"warning: {(genotypes == -1).sum()} of 200 genotypes are -1, taken for missing"
+    assert any(line.startswith(warning) for line in lines)
+    few = np.where(np.arange(200).reshape(20, 10) % 10, np.abs(genotypes), -1)
+    for quiet, options in ((few, {}), (genotypes, {"coding": "plus_minus_one", "ploidy": 2})):
+        _, lines = imported(save(tmp_path, "npz", {"genotypes": quiet}), **options)
+        assert not any("warning" in line for line in lines)
+
+
 def test_what_may_be_absent_or_empty(tmp_path):
     named = arrays(environment_names=None, phenotypes=np.full((6, 2), np.nan), phenotype_std=None)
     dataset, lines = imported(save(tmp_path, "npz", named))

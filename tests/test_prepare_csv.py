@@ -116,6 +116,77 @@ def test_one_table_without_ids(tmp_path):
     assert (dataset.sample_ids.tolist(), dataset.locus_ids.tolist()) == (["0", "1"], ["l1"])
 
 
+def test_the_pedigree_of_a_file_of_plink_is_no_genotype(tmp_path):
+    """As `plink --recode A` writes it: sexes and case/control phenotypes are numbers like those of genotypes."""
+    raw = "FID IID PAT MAT SEX PHENOTYPE rs1_A rs2_C\nf a 0 0 1 2 0 2\nf b 0 0 2 1 NA 1\n"
+    for options in ({}, {"phenotype_columns": ("PHENOTYPE",)}, {"genotype_columns": ("rs*",)}):
+        dataset, _ = read(tmp_path, raw, **options)
+        assert dataset.locus_ids.tolist() == ["rs1_A", "rs2_C"]
+        assert dataset.sample_ids.tolist() == ["a", "b"]
+        assert dataset.genotypes.tolist() == [[0, 2], [-1, 1]]
+        assert ("PHENOTYPE" in dataset.environment_names) == bool(options)
+    dataset, _ = read(tmp_path, raw, "IID,y\nb,1\na,2\n")
+    assert dataset.phenotypes.tolist() == [[2], [1]]
+
+
+def test_which_columns_were_taken_for_what_is_said(tmp_path):
+    _, lines = read(tmp_path, GENOTYPES, TRAITS)
+    assert "genotypes: 3 columns, `l1` to `l3`" in lines
+    assert "phenotypes: 2 columns of traits.csv: `y`, `z`" in lines
+    _, lines = read(tmp_path, ALL, genotype_columns=("l1",))
+    assert "genotypes: 1 column, `l1`" in lines
+    assert "phenotypes: 3 columns of genotypes.csv: `y`, `l2`, `z`" in lines
+    _, lines = read(tmp_path, "locus,chr,a,b\nm1,I,0,1\n", orientation="loci_in_rows")
+    assert "samples: 2 columns, `a` to `b`" in lines
+
+
+def table_with(traits, num_loci=10, name="m{}", values=(0, 1)):
+    """A table of haploids at some loci, with columns beside them that nobody names as phenotypes."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({name.format(n): rng.choice(values, 20) for n in range(num_loci)})
+    for place, (trait, few) in enumerate(traits.items()):
+        frame.insert(3 * place, trait, rng.choice(few, 20))
+    return frame.to_csv(index_label="id")
+
+
+ODD = {
+    "fractions": ({"y": [0.25, 1.5, 2]}, "hold fractions, and all others whole numbers: `y` (phenotypes?"),
+    "a count": ({"y": [0, 1, 2]}, "hold numbers above 1, and no others do: `y` (phenotypes?"),
+    "a disease": ({"sick": [0, 1]}, "are not called `m#` like the others: `sick` (phenotypes?"),
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_columns_that_look_unlike_genotypes_are_pointed_at(tmp_path, kind):
+    traits, warning = ODD[kind]
+    _, lines = read(tmp_path, table_with(traits))
+    found = [line for line in lines if line.startswith("warning: columns of genotypes that ")]
+    assert any(warning in line for line in found)
+    [named] = [line for line in found if "are not called" in line]
+    assert warning in named or len(found) == 2
+    [trait] = traits
+    for options in ({"phenotype_columns": (trait,)}, {"genotype_columns": ("m*",)}):
+        dataset, lines = read(tmp_path, table_with(traits), **options)
+        assert (dataset.num_loci, dataset.ploidy, dataset.genotypes.dtype) == (10, 1, np.int8)
+        assert not any(line.startswith("warning") for line in lines)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"values": (0, 1, 2)},
+        {"values": (0, 0.5, 1)},
+        {"name": "rs{}"},
+        {"name": "I:{}:A:C"},
+        {"num_loci": 1},
+        {"traits": {"chr1_7": [0, 1], "chrM_3": [0, 1], "x": [0, 1]}},
+    ],
+)
+def test_genotypes_alone_are_not_warned_about(tmp_path, options):
+    _, lines = read(tmp_path, table_with(options.pop("traits", {}), **options))
+    assert not any(line.startswith("warning") for line in lines)
+
+
 def test_genotypes_alone(tmp_path):
     dataset, lines = read(tmp_path, GENOTYPES)
     assert (dataset.environment_names, dataset.phenotypes.shape) == ((), (3, 0))
@@ -164,6 +235,9 @@ def test_minus_one_means_missing_among_whole_numbers(tmp_path):
     dataset, lines = read(tmp_path, "id,a,b\ns1,0,-1\ns2,1,NA\n")
     assert dataset.genotypes.tolist() == [[0, -1], [1, -1]]
     assert "missing genotypes: 2 of 4 (1 of them written as -1)" in lines
+    assert any(line.startswith("warning: 1 of 4 genotypes are -1") for line in lines)
+    for few in ("id,a,b\n" + "s,0,-1\n" + "".join(f"s{n},0,1\n" for n in range(9)), "id,a,b\ns1,0,-1\ns2,2,NA\n"):
+        assert not any("are -1" in line for line in read(tmp_path, few)[1])
     problem = refused(tmp_path, "id,a,b\ns1,0,0.5\ns2,1,-1\n")
     assert "csv:3: `-1` in column `b`, and other cells hold dosages" in problem.message
     assert read(tmp_path, "id,a,b\ns1,0,0.5\ns2,1,-1\n", missing=("-1",))[0].genotypes.dtype == np.float32

@@ -129,13 +129,6 @@ def test_files_that_are_refused(tmp_path):
     for name, words in (("nowhere.h5", "there is no such file"), ("text", "not a readable HDF5 file")):
         with pytest.raises(InputError, match=words):
             prepare(Settings(path=str(tmp_path / name)), Job(str(tmp_path / "b.h5")))
-    write_dataset(tmp_path / "a.h5", example())
-    before = (tmp_path / "a.h5").read_bytes()
-    (tmp_path / "link.h5").symlink_to(tmp_path / "a.h5")
-    for out in ("a.h5", "link.h5"):
-        with pytest.raises(InputError, match="the same file"):
-            prepare(Settings(path=str(tmp_path / "a.h5")), Job(str(tmp_path / out), overwrite=True))
-    assert (tmp_path / "a.h5").read_bytes() == before
 
 
 def test_a_damaged_file_leaves_nothing(tmp_path):

@@ -78,6 +78,58 @@ def test_concatenated_parts_are_one_gzip_file(deposit):
     np.testing.assert_array_equal(loaded(out).genotypes, values.astype(np.float16))
 
 
+@pytest.mark.parametrize("name", ["geno_data_all.txt.gz", "geno_data.gz", "geno_data_1-5", "geno_data.tsv"])
+def test_the_only_genotype_file_may_have_another_name(deposit, name):
+    directory, out = deposit
+    values, _ = write_deposit(directory, parts=1)
+    (directory / "geno_data.txt.gz").rename(directory / name)
+    imported(directory, out)
+    read = loaded(out)
+    np.testing.assert_array_equal(read.genotypes, values.astype(np.float16))
+    assert len(read.environment_names) == 3
+    assert name in read.provenance["source_files"]
+    (directory / "geno_data_old").write_text("what is this?")
+    message = refusal(directory, out.with_name("other.h5"))
+    assert f"2 files may hold the genotypes: `{min(name, 'geno_data_old')}`" in message
+    (directory / name).rename(directory / "geno_data.txt.gz")
+    lines = imported(directory, out.with_name("third.h5"))
+    assert "not read, though called alike: `geno_data_old`" in lines
+
+
+def test_the_genotype_file_may_be_named_itself(deposit):
+    directory, out = deposit
+    values, measured = write_deposit(directory, parts=1)
+    for name in ("geno_data.txt.gz", "cross.txt"):
+        if name == "cross.txt":
+            (directory / "geno_data.txt.gz").rename(directory / name)
+            assert "no geno_data_*.txt.gz in it" in refusal(directory, out)
+        imported(directory / name, out)
+        read = loaded(out)
+        np.testing.assert_array_equal(read.genotypes, values.astype(np.float16))
+        np.testing.assert_array_equal(read.phenotypes[:, 2], measured["cu"][0].astype(np.float32))
+        out.unlink()
+
+
+def test_no_phenotypes_only_where_that_is_asked_for(deposit, gpmap):
+    directory, out = deposit
+    values = probabilities()
+    write_genotypes(directory, values)
+    (directory / "pheno_data_23C.csv").write_text("id,fitness\n0,0.1\n")
+    counts = f"source.loci_per_chromosome=[{','.join(map(str, COUNTS))}]"
+    words = ("prepare", "source=dryad", f"source.path={directory}", counts, f"out={out}")
+    result = gpmap(*words)
+    assert result.returncode == 2
+    assert "no pheno_data_ENVIRONMENT.txt in it, but `pheno_data_23C.csv`" in result.stderr
+    assert "source.environments=[] imports genotypes alone" in result.stderr
+    assert not out.exists()
+    result = gpmap(*words, "source.environments=[]")
+    assert result.returncode == 0, result.stderr
+    assert "warning: genotypes alone, without a single phenotype" in result.stderr
+    read = loaded(out)
+    assert (read.num_samples, read.environment_names) == (40, ())
+    np.testing.assert_array_equal(read.genotypes, values.astype(np.float16))
+
+
 def test_ten_parts_follow_each_other_by_number(deposit):
     directory, out = deposit
     values, _ = write_deposit(directory, parts=11)
@@ -126,7 +178,7 @@ def test_numbers_however_they_are_written(deposit, form):
     values = np.random.default_rng(3).beta(0.05, 0.05, (30, 16))
     values[0, :4] = [0.0, 1.0, 1e-7, 0.5]
     write_genotypes(directory, values, form=FORMS[form])
-    imported(directory, out)
+    imported(directory, out, environments=())
     expected = np.array([[float(FORMS[form](value)) for value in row] for row in values])
     np.testing.assert_array_equal(loaded(out).genotypes, expected.astype(np.float16))
 
@@ -136,12 +188,12 @@ def test_hard_calls_and_missing_genotypes(deposit):
     values = probabilities()
     values[2, 3], values[4, 5], values[4, 6] = 0.5, np.nan, 0.49999
     write_genotypes(directory, values)
-    lines = imported(directory, out)
+    lines = imported(directory, out, environments=())
     read = loaded(out)
     np.testing.assert_array_equal(read.genotypes, values.astype(np.float16))
     assert "missing genotypes: 1 of 640" in "\n".join(lines)
     out.unlink()
-    imported(directory, out, genotypes="hard")
+    imported(directory, out, genotypes="hard", environments=())
     read = loaded(out)
     assert read.genotypes.dtype == np.int8
     np.testing.assert_array_equal(read.genotypes, np.where(np.isnan(values), -1, values >= 0.5))
@@ -157,6 +209,7 @@ def test_hard_calls_and_missing_genotypes(deposit):
         ("fit\tse", True, None),  # as R writes tables
         ("\tfit\tse", True, None),  # as pandas does
         ("\t0\t1", True, None),  # as pandas does without names
+        ("fit\tse", True, False),  # a header, and no ids
     ],
 )
 def test_phenotype_files_with_and_without_header_and_error(deposit, header, with_std, ids):
@@ -202,6 +255,27 @@ def test_an_empty_row_of_phenotypes_keeps_its_place(deposit):
     assert "pheno_data_23C.txt:11: " in refusal(directory, out)
 
 
+@pytest.mark.parametrize("empty", [[0], [39], [38, 39], [0, 1, 20, 39]])
+@pytest.mark.parametrize(("header", "ids"), [("id\tfit\tse", None), (None, None), (None, False)])
+def test_rows_of_nothing_but_tabs_are_segregants(deposit, empty, header, ids):
+    """At the beginning and at the end too, where they could be taken for empty lines."""
+    directory, out = deposit
+    write_genotypes(directory, probabilities())
+    fitness, std = np.arange(40) / 100, np.full(40, 0.5)
+    write_phenotypes(directory, "23C", fitness, std, header=header, ids=ids)
+    path = directory / "pheno_data_23C.txt"
+    lines = path.read_text().splitlines()
+    first = 0 if header is None else 1
+    for row in empty:
+        lines[first + row] = "\t" * lines[first + row].count("\t")
+    path.write_text("\n".join(lines) + "\n")
+    imported(directory, out)
+    read = loaded(out)
+    fitness[empty], std[empty] = np.nan, np.nan
+    np.testing.assert_array_equal(read.phenotypes[:, 0], fitness.astype(np.float32))
+    np.testing.assert_array_equal(read.phenotype_std[:, 0], std.astype(np.float32))
+
+
 def test_ids_become_sample_ids_where_the_files_agree(deposit):
     directory, out = deposit
     write_genotypes(directory, probabilities())
@@ -220,6 +294,24 @@ def test_ids_become_sample_ids_where_the_files_agree(deposit):
     for name in ("23C", "30C"):
         write_phenotypes(directory, name, *phenotypes(), ids=["twin", "twin", *ids[2:]])
     assert "not unique" in "\n".join(imported(directory, out))
+
+
+@pytest.mark.parametrize("quote", ['"', "'"])
+def test_quotes_are_no_part_of_an_id(deposit, quote):
+    """R quotes ids and names; of two files that say the same, one may be quoted."""
+    directory, out = deposit
+    write_genotypes(directory, probabilities())
+    ids = [f"bc{row}" for row in range(40)]
+    fitness, std = phenotypes()
+    quoted = [f"{quote}{one}{quote}" for one in ids]
+    header = "\t".join(f"{quote}{name}{quote}" for name in ("fit", "se"))
+    write_phenotypes(directory, "23C", fitness, std, ids=quoted, header=header)
+    write_phenotypes(directory, "30C", fitness, std, ids=ids)
+    lines = imported(directory, out)
+    read = loaded(out)
+    assert read.sample_ids.tolist() == ids
+    assert not any("ids" in line for line in lines)
+    np.testing.assert_array_equal(read.phenotypes[:, 0], fitness.astype(np.float32))
 
 
 def test_chosen_environments(deposit):
@@ -277,7 +369,7 @@ def test_an_empty_last_cell_is_a_missing_genotype(deposit):
     [path] = write_genotypes(directory, values, parts=1, compressed=False)
     text = path.read_text()
     path.write_text(text[: text.rstrip().rindex("\t") + 1] + "\n")
-    imported(directory, out)
+    imported(directory, out, environments=())
     read = loaded(out).genotypes
     assert np.isnan(read[-1, -1])
     np.testing.assert_array_equal(read[:-1], values[:-1].astype(np.float16))
@@ -367,15 +459,41 @@ def test_files_that_lack_or_are_there_twice(deposit):
     (directory / "geno_data.txt").unlink()
     assert "no pheno_data_37C.txt in it" in refusal(directory, out, environments=("37C",))
     assert "no such directory" in refusal(directory / "nowhere", out)
-    assert "this is a file" in refusal(directory / "geno_data_1.txt.gz", out)
+    assert "one of 3 parts of the genotypes" in refusal(directory / "geno_data_1.txt.gz", out)
+    assert "phenotypes, by its name" in refusal(directory / "pheno_data_cu.txt", out)
 
 
 def test_other_numbers_of_snps_than_announced(deposit):
     directory, out = deposit
+    write_deposit(directory)
     write_genotypes(directory, probabilities(num_loci=17))
     assert "17 SNPs, and source.loci_per_chromosome adds up to 16" in refusal(directory, out)
     (directory / "geno_data_1.txt.gz").write_bytes(b"")
     assert "geno_data_1.txt.gz:1: the file is empty" in refusal(directory, out)
+
+
+@pytest.mark.parametrize("separators", [True, False])
+def test_genotypes_without_an_index_are_refused(deposit, separators):
+    """Or else the first SNP would be taken for it, and lost; chromosomes by separators hide that one lacks."""
+    directory, out = deposit
+    values, _ = write_deposit(directory, separators=separators, parts=1, compressed=False)
+    path = directory / "geno_data.txt"
+    path.write_text("".join(line.split("\t", 1)[1] for line in path.read_text().splitlines(keepends=True)))
+    assert f"geno_data.txt:1: `{float(values[0, 0])!r}` in column 0 is not an index" in refusal(directory, out)
+
+
+def test_what_the_columns_of_phenotypes_were_taken_for_is_said(deposit):
+    directory, out = deposit
+    write_deposit(directory)
+    fitness, std = phenotypes()
+    write_phenotypes(directory, "30C", fitness, std, header=None, ids=False)
+    lines = imported(directory, out)
+    assert "phenotype files of id, fitness, standard error: `23C`, `cu`" in lines
+    assert "phenotype files of fitness, standard error: `30C`" in lines
+    assert not any(line.startswith("warning") for line in lines)
+    out.unlink()
+    write_phenotypes(directory, "30C", np.abs(fitness), header=None)
+    assert "warning: fitness counts the rows, as an index does, in `30C`" in "\n".join(imported(directory, out))
 
 
 def test_lines_of_two_files_of_other_lengths(deposit):

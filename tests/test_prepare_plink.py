@@ -67,6 +67,9 @@ def test_counts_the_allele_that_plink_counts(tmp_path, monkeypatch, options, blo
     assert all(counts_alternative) if options else 0 < sum(counts_alternative) < len(names)
     num_missing = int(np.isnan(counts).sum())
     assert f"missing genotypes: {num_missing} of 312 ({100 * num_missing / 312:.2f} %)" in lines
+    num_heterozygous, num_calls = int((counts == 1).sum()), 312 - num_missing
+    share = 100 * num_heterozygous / num_calls
+    assert f"heterozygous calls: {num_heterozygous} of {num_calls} ({share:.2f} %)" in lines
     assert "cross.bed: PLINK 1, 13 samples, 24 variants; genotypes count A1 (column 5 of the .bim file)" in lines
 
 

@@ -88,7 +88,7 @@ def test_and_vcf_give_the_same(tmp_path):
     prefix = plink2(tmp_path, records, "--sort-vars", dosage=("--vcf-half-call", "m"))
     for ploidy in (None, 1):
         ours, lines = prepared("plink2", prefix, tmp_path, ploidy=ploidy)
-        theirs, _ = prepared("vcf", tmp_path / "cross.vcf", tmp_path, ploidy=ploidy)
+        theirs, about_theirs = prepared("vcf", tmp_path / "cross.vcf", tmp_path, ploidy=ploidy)
         order = np.argsort(theirs.chromosomes.astype(str), kind="stable")
         np.testing.assert_array_equal(ours.genotypes, theirs.genotypes[:, order])
         for name in ("locus_ids", "chromosomes", "positions"):
@@ -96,7 +96,9 @@ def test_and_vcf_give_the_same(tmp_path):
         assert "1:500:A:C" in ours.locus_ids.tolist()
         assert "left out 1 variants without an alternative allele" in lines
         assert "left out 1 alleles of multiallelic variants that are `*`, `<*>`, `<NON_REF>`" in lines
-        assert any(line.startswith("heterozygous calls: ") for line in lines) == (ploidy == 1)
+        [line] = [line for line in lines if line.startswith("heterozygous calls: ")]
+        assert line.endswith("missing since source.ploidy=1") == (ploidy == 1)
+        assert line in about_theirs
 
 
 @needs("plink2")

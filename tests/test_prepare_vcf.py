@@ -101,6 +101,22 @@ def test_heterozygous_calls_of_haploids_are_missing_and_counted(tmp_path):
     assert "half calls, with one allele unknown as in ./1: 1, which count as missing" in lines
 
 
+def test_heterozygous_calls_of_diploids_are_counted(tmp_path):
+    """A call once, however many loci its record becomes; missing and half calls are not among those counted."""
+    records = [
+        Record(["0/1", "1|2", "3/3", "0/0", "./1", "./."], alternatives="C,G,T"),
+        Record(["0/1", "1|1", "0/0", "0/0", "0/0", "1/0"]),
+    ]
+    path = saved_vcf(tmp_path, records)
+    for ploidy in (None, 2):
+        _, lines = prepared("vcf", path, tmp_path, ploidy=ploidy)
+        assert "heterozygous calls: 4 of 10 (40.00 %)" in lines
+    males = saved_vcf(tmp_path, [Record(["0/1", "1", "0"])])
+    assert "heterozygous calls: 1 of 3 (33.33 %)" in prepared("vcf", males, tmp_path, ploidy=2)[1]
+    haploids = saved_vcf(tmp_path, [Record(["1", "0", "."])])
+    assert not any("heterozygous" in line for line in prepared("vcf", haploids, tmp_path)[1])
+
+
 @pytest.mark.parametrize("cells", [["0/1", "0/1", "1"], ["1", "0", "0/1"]])
 def test_mixed_ploidies(tmp_path, cells):
     """In one record or in two; each is told by its line."""
@@ -119,9 +135,10 @@ def test_mixed_ploidies(tmp_path, cells):
 
 def test_polyploids(tmp_path):
     path = saved_vcf(tmp_path, [Record(["0/0/1/1", "1/1/1/2", "0/0/0/.", "2/2/2/2"], alternatives="C,G")])
-    dataset, _ = prepared("vcf", path, tmp_path)
+    dataset, lines = prepared("vcf", path, tmp_path)
     assert dataset.genotypes.tolist() == [[2, 0], [3, 1], [-1, -1], [0, 4]]
     assert dataset.ploidy == 4
+    assert "heterozygous calls: 2 of 3 (66.67 %)" in lines
     dataset, _ = prepared("vcf", path, tmp_path, ploidy=1)
     assert dataset.genotypes.tolist() == [[-1, -1], [-1, -1], [-1, -1], [0, 1]]
     assert "a call of 4 alleles" in refused("vcf", path, tmp_path, ploidy=2).message
@@ -279,7 +296,11 @@ def test_records_that_failed_a_filter(tmp_path):
     dataset, lines = prepared("vcf", path, tmp_path, pass_only=True)
     assert dataset.locus_ids.tolist() == passed
     assert "left out 8 records that failed a filter" in lines
-    assert prepared("vcf", path, tmp_path)[0].num_loci == 24
+    dataset, lines = prepared("vcf", path, tmp_path)
+    assert dataset.num_loci == 24
+    assert "imported 8 records that failed a filter (source.pass_only=true leaves them out)" in lines
+    _, lines = prepared("vcf", saved_vcf(tmp_path, cross()), tmp_path)
+    assert not any("filter" in line for line in lines)
 
 
 def test_ids_of_loci(tmp_path):

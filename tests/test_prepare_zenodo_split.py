@@ -13,9 +13,10 @@ import pytest
 from gpmap_cli.dataset.file import DatasetFile
 from gpmap_cli.errors import InputError
 from gpmap_cli.prepare.arrays import zenodo_split
-from gpmap_cli.prepare.arrays.zenodo_split import PUBLISHED_ENVIRONMENTS, read_zenodo_split
+from gpmap_cli.prepare.arrays.zenodo_split import read_zenodo_split
 from gpmap_cli.prepare.job import Job
 from gpmap_cli.prepare.sources.zenodo_split import Settings, prepare
+from gpmap_cli.simulate.yeast_environments import ENVIRONMENTS
 
 COUNTS = {"train": 14, "val": 4, "test": 6}
 
@@ -76,7 +77,7 @@ def test_everything_comes_through(tmp_path, monkeypatch, kind, rows_at_once):
     assert dataset.genotypes.dtype == np.int8
     phenotypes = np.concatenate([named[f"pheno_{part}"] for part in COUNTS])
     np.testing.assert_array_equal(dataset.phenotypes, phenotypes.astype(np.float32))
-    assert dataset.environment_names == PUBLISHED_ENVIRONMENTS
+    assert dataset.environment_names == tuple(ENVIRONMENTS)
     assert dataset.splits["zenodo"].tolist() == [0] * 14 + [1] * 4 + [2] * 6
     assert dataset.sample_ids[[0, 13, 14, 18, 23]].tolist() == ["train_0", "train_13", "val_0", "test_0", "test_5"]
     assert dataset.ploidy == 1
@@ -91,7 +92,7 @@ def test_the_published_order_of_environments(shared):
     """As in the paper's table of scores."""
     table = (shared / "paper.md").read_text().split("## 7. Scores")[1].split("\n## 8")[0]
     rows = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("|")]
-    assert tuple(rows[2:20]) == PUBLISHED_ENVIRONMENTS
+    assert tuple(rows[2:20]) == tuple(ENVIRONMENTS)
 
 
 def test_genotypes_between_the_alleles_are_dosages(tmp_path):
@@ -129,6 +130,7 @@ def test_other_widths_need_names(tmp_path):
         ({"geno_val": np.ones((0, 9))}, "`geno_val` has shape (0, 9)"),
         ({"geno_val": np.full((4, 9), "A")}, "`geno_val` has type <U1"),
         ({"geno_val": np.full((4, 9), 2.0)}, "`geno_val` holds 2 at row 0, locus 0"),
+        ({"geno_val": (arrays()["geno_val"] + 1) / 2}, "`geno_val` holds 0 and nothing below 0"),
         ({"geno_val": np.full((4, 9), 1e300)}, "`geno_val` holds inf at row 0, locus 0"),
         ({"geno_val": np.full((4, 9), -np.inf)}, "`geno_val` holds -inf at row 0, locus 0"),
         ({"pheno_val": np.full((4, 18), np.inf)}, "`pheno_val` holds an infinite value"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -250,6 +250,14 @@ def file_sha256(path: Path) -> str:
         while block := stream.read(2**20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def files_sha256(paths: Sequence[Path]) -> str:
+    """SHA-256 of a file; of several, that of what `sha256sum` prints about them, in this order, in their directory."""
+    if len(paths) == 1:
+        return file_sha256(paths[0])
+    lines = [f"{file_sha256(path)}  {path.name}\n" for path in paths]
+    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def is_text(node: h5py.Dataset) -> bool:

@@ -4,10 +4,8 @@ environments, with splits, folds and as much of the simulated truth as is still 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 from gpmap_cli.dataset.contents import Dataset
 from gpmap_cli.dataset.file import DatasetFile
@@ -21,7 +19,6 @@ def write_dataset_part(source: Settings, job: Job) -> list[str]:
     """Write the dataset file `job.out` and say what of the other one is in it."""
     if source.path is None:
         raise InputError("source.path is not set", "add source.path=cross.h5")
-    _refuse_itself(Path(source.path), Path(job.out))
     with DatasetFile(source.path, "check source.path; `gpmap simulate` and `gpmap prepare` make dataset files") as file:
         return write_incoming(_part(file, source), job)
 
@@ -58,13 +55,3 @@ def _noting(finish: Callable[[int], Dataset], file: DatasetFile, lines: list[str
         return replace(dataset, provenance={**dataset.provenance, "derived_from": derived_from})
 
     return finished
-
-
-def _refuse_itself(path: Path, out: Path) -> None:
-    """Refuse to write a file over the one that is being read."""
-    try:
-        is_same = out.exists() and path.exists() and os.path.samefile(path, out)
-    except OSError:
-        return  # and whoever opens them says why
-    if is_same:
-        raise InputError(f"{out}: source.path and out are the same file", "give `out` another name")

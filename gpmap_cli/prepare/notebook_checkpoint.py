@@ -43,7 +43,8 @@ def prepare_notebook_checkpoint(source: Settings, out: str, overwrite: bool, con
     directory = RunDirectory(Path(out))
     if directory.path.exists() and not overwrite:
         raise InputError(f"{out}: there is something already", "choose another `out`, or set overwrite=true")
-    if directory.path.exists() and not directory.holds_a_run and any(directory.path.iterdir()):
+    is_empty = directory.path.is_dir() and not any(directory.path.iterdir())
+    if directory.path.exists() and not directory.holds_a_run and not is_empty:
         raise InputError(f"{out}: not a run directory, so it is not replaced", "choose another `out`")
     weights = _read(Path(str(source.path)))
     predictor, lines = _predictor(source, weights)

@@ -39,6 +39,7 @@ class Environment:
     missing: float  # fraction of samples without a phenotype
 
 
+# In the order of the published phenotype tables.
 ENVIRONMENTS = {
     "23C": Environment(23.0, VarianceShares(0.585, 0.089, 0.020), 0.016),
     "25C": Environment(25.0, VarianceShares(0.597, 0.085, 0.020), 0.014),

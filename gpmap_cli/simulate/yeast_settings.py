@@ -10,7 +10,7 @@ from gpmap_cli.settings import Group, setting
 from gpmap_cli.simulate.apportionment import apportion
 from gpmap_cli.simulate.yeast_environments import ENVIRONMENTS, VarianceShares
 
-# Chromosomes I to XVI: length in bp of the reference genome sacCer3, SNPs of the published data.
+# Chromosomes I to XVI: length in bp of the reference genome sacCer3, SNPs as published (Nguyen Ba et al. 2022).
 CHROMOSOMES = {
     "chrI": (230_218, 995),
     "chrII": (813_184, 3_735),

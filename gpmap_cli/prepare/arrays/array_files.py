@@ -6,7 +6,6 @@ refused with the file and the array's name.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import struct
 import tokenize
@@ -21,7 +20,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from gpmap_cli.dataset.hdf5 import Hdf5File, check_readable, file_sha256, is_text, refuse_what_cannot_fit
+from gpmap_cli.dataset.hdf5 import Hdf5File, check_readable, file_sha256, files_sha256, is_text, refuse_what_cannot_fit
 from gpmap_cli.errors import InputError
 
 Shape = tuple[int, ...]
@@ -157,9 +156,8 @@ class NpyDirectory:
         return InputError(f"{self._file(name)}: `{name}` {what}", hint)
 
     def sha256(self) -> str:
-        """SHA-256 of what `LC_ALL=C sha256sum *.npy` prints in that directory."""
-        lines = [f"{file_sha256(self._file(name))}  {name}.npy\n" for name in self.names]
-        return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+        """SHA-256 of what `LC_ALL=C sha256sum *.npy` prints in that directory; that of the file if there is but one."""
+        return files_sha256([self._file(name) for name in self.names])
 
     def close(self) -> None:
         self._maps.clear()

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from gpmap_cli.dataset.contents import MISSING
 from gpmap_cli.dataset.hdf5 import refuse_what_cannot_fit
 from gpmap_cli.prepare.arrays.array_files import ArrayFile
+from gpmap_cli.prepare.tables.genotype_rows import about_minus_ones
 
 Coding = Literal["dosage", "plus_minus_one"]
 _BLOCK_VALUES = 2**23
@@ -23,11 +24,12 @@ _BLOCK_VALUES = 2**23
 
 @dataclass(frozen=True)
 class Genotypes:
-    """Genotypes (N, L) as stored, int8 calls or floating-point dosages, and how many are missing."""
+    """Genotypes (N, L) as stored, int8 calls or floating-point dosages, how many are missing, and doubts about them."""
 
     stored: NDArray
     ploidy: int
     num_missing: int
+    lines: list[str]
 
 
 @dataclass
@@ -90,8 +92,10 @@ def read_genotypes(file: ArrayFile, coding: Coding, ploidy: int | None) -> Genot
         if all_whole and block.dtype.kind == "f":
             block = np.where(np.isnan(block), MISSING, block)
         stored[rows] = block.astype(stored_type)
-    num_missing = survey.num_nan if is_float or coding == "plus_minus_one" else survey.num_minus_one
-    return Genotypes(stored, ploidy, num_missing)
+    if is_float or coding == "plus_minus_one":
+        return Genotypes(stored, ploidy, survey.num_nan, [])
+    doubts = about_minus_ones(survey.num_minus_one, stored.size, survey.largest)
+    return Genotypes(stored, ploidy, survey.num_minus_one, doubts)
 
 
 def _check_dosages(

@@ -81,6 +81,7 @@ class _Import:
             f"{num_samples} samples x {num_loci} loci x {num_environments} environments,"
             f" ploidy {dataset.ploidy}, genotypes stored as {dataset.genotypes.dtype}",
             _share("missing genotypes", self.genotypes.num_missing, num_samples * num_loci),
+            *self.genotypes.lines,
             _share("missing phenotypes", int(np.isnan(phenotypes).sum()), phenotypes.size),
             *self.lines,
             *self._left_out(dataset),

@@ -21,13 +21,9 @@ from gpmap_cli.errors import InputError, listing
 from gpmap_cli.prepare.arrays.array_files import ArrayFile, NpyDirectory, NpzArchive
 from gpmap_cli.prepare.sources.zenodo_split import Settings
 from gpmap_cli.prepare.tables.genotype_rows import GenotypeRows
+from gpmap_cli.simulate.yeast_environments import ENVIRONMENTS
 
 PARTS = ("train", "val", "test")
-# Nguyen Ba et al. 2022, in the order of their phenotype tables.
-PUBLISHED_ENVIRONMENTS = (
-    *("23C", "25C", "27C", "30C", "33C", "35C", "37C"),
-    *("cu", "suloc", "ynb", "eth", "gu", "li", "mann", "mol", "raff", "sds", "4NQO"),
-)
 _BLOCK_VALUES = 2**22
 _HINT = "geno_{train,val,test}.npy are (rows, loci), pheno_{train,val,test}.npy (rows, environments), both of numbers"
 
@@ -137,7 +133,7 @@ def _shapes(file: ArrayFile, prefix: str) -> tuple[list[int], int, int]:
 
 
 def _environment_names(file: ArrayFile, given: tuple[str, ...] | None, count: int) -> tuple[str, ...]:
-    names = PUBLISHED_ENVIRONMENTS if given is None else given
+    names = tuple(ENVIRONMENTS) if given is None else given
     if len(names) != count:
         raise InputError(
             f"{file.path}: {count} columns of phenotypes, and {len(names)} names of environments"
@@ -150,6 +146,7 @@ def _environment_names(file: ArrayFile, given: tuple[str, ...] | None, count: in
 def _append_genotypes(file: ArrayFile, name: str, shape: tuple[int, int], rows: GenotypeRows) -> None:
     """Add the segregants of one set, block by block: copies of the +1 allele."""
     num_rows = max(1, _BLOCK_VALUES // shape[1])
+    smallest = np.inf
     for start in range(0, shape[0], num_rows):
         with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold is outside of the alleles
             block = file.read(name, slice(start, start + num_rows)).astype(np.float32)
@@ -161,7 +158,14 @@ def _append_genotypes(file: ArrayFile, name: str, shape: tuple[int, int], rows: 
                 f"holds {block[row, locus]:g} at row {start + row}, locus {locus}",
                 "genotypes here are alleles coded -1/+1, NaN where missing; other arrays are read by source=arrays",
             )
+        smallest = np.fmin(smallest, np.fmin.reduce(block, axis=None))
         rows.append((block + 1) / 2)
+    if 0 <= smallest < 1:  # copies 0 and 1 would become one half and one
+        raise file.wrong(
+            name,
+            f"holds {smallest:g} and nothing below 0: this does not look coded -1/+1",
+            "genotypes here are alleles coded -1/+1; copies of an allele are read by source=arrays",
+        )
 
 
 def _phenotypes(file: ArrayFile, name: str) -> NDArray[np.float32]:

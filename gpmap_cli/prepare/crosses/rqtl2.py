@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpmap_cli.dataset.contents import MISSING, Dataset
-from gpmap_cli.dataset.hdf5 import file_sha256
+from gpmap_cli.dataset.hdf5 import files_sha256
 from gpmap_cli.errors import InputError, listing
 from gpmap_cli.prepare.crosses.cross_genotypes import FEMALE, MALE, copies
 from gpmap_cli.prepare.crosses.rqtl2_control import Control, Files, read_control
@@ -22,7 +22,6 @@ from gpmap_cli.prepare.sources.rqtl2 import Settings
 from gpmap_cli.prepare.tables.genotype_text import CellValues, Rule, read_genotypes
 from gpmap_cli.prepare.tables.phenotype_table import Joined, join, no_phenotypes, phenotypes_of
 from gpmap_cli.prepare.tables.text_table import TextTable, header_of, parsed, refuse_repeated, shown, table_in
-from gpmap_cli.prepare.variants.genotyped import files_sha256
 
 _LARGEST_MBP = 1e5  # no chromosome is that long; larger positions are base pairs
 _MBP = 1_000_000
@@ -241,5 +240,5 @@ def _provenance(files: Files) -> dict[str, str | int | float]:
     return {
         "made_by": "gpmap prepare source=rqtl2",
         "source_file": ", ".join(path.name for path in used),
-        "source_sha256": file_sha256(used[0]) if len(used) == 1 else files_sha256(used),
+        "source_sha256": files_sha256(used),
     }

@@ -7,46 +7,39 @@ order. Source: Nguyen Ba et al. 2022, eLife 11:e73983, Dryad doi:10.5061/dryad.1
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpmap_cli.dataset.contents import Dataset
-from gpmap_cli.dataset.hdf5 import file_sha256
-from gpmap_cli.errors import InputError, did_you_mean, listing
+from gpmap_cli.dataset.hdf5 import files_sha256
+from gpmap_cli.errors import InputError, listing
+from gpmap_cli.prepare.dryad.deposit_files import find_files
 from gpmap_cli.prepare.dryad.genotypes import GenotypeText
 from gpmap_cli.prepare.dryad.phenotypes import read_phenotype
 from gpmap_cli.prepare.incoming import Incoming
 from gpmap_cli.prepare.job import Progress
 from gpmap_cli.prepare.sources.dryad import Settings
+from gpmap_cli.simulate.yeast_environments import ENVIRONMENTS
+from gpmap_cli.simulate.yeast_settings import CHROMOSOMES
 
-PUBLISHED_ORDER = (
-    *("23C", "25C", "27C", "30C", "33C", "35C", "37C"),
-    *("cu", "suloc", "ynb", "eth", "gu", "li", "mann", "mol", "raff", "sds", "4NQO"),
-)
-CHROMOSOMES = ("I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII", "XIII", "XIV", "XV", "XVI")
+CHROMOSOME_NAMES = tuple(name.removeprefix("chr") for name in CHROMOSOMES)
 CITATION = (
     "Nguyen Ba AN, Lawrence KR, Rego-Costa A, et al. Barcoded bulk QTL mapping reveals highly polygenic and epistatic"
     " architecture of complex traits in yeast. eLife 11:e73983 (2022). Data: Dryad, doi:10.5061/dryad.1rn8pk0vd"
 )
-_GENOTYPES = re.compile(r"geno_data(?:_(\d+))?\.txt(?:\.gz)?")
-_PHENOTYPES = re.compile(r"pheno_data_(.+)\.txt(?:\.gz)?")
-_HINT = "see gpmap prepare source=dryad --help for the files that belong into it"
 
 
 @contextmanager
 def read_deposit(settings: Settings, progress: Progress) -> Iterator[Incoming]:
-    """The deposit in `settings.path`; genotypes are read while the result is used."""
-    directory = Path(str(settings.path))
-    found = _listed(directory)
-    genotype_files = _genotype_files(directory, found)
-    deposit = _Deposit(settings, directory, genotype_files, _phenotype_files(directory, found, settings.environments))
+    """The deposit at `settings.path`; genotypes are read while the result is used."""
+    files = find_files(Path(str(settings.path)), settings.environments)
+    deposit = _Deposit(settings, files.genotypes, files.phenotypes, files.lines)
     with progress("genotypes", deposit.text.num_bytes, "B") as advance:
         yield Incoming(
             (None, len(deposit.text.layout.loci)),
@@ -58,81 +51,14 @@ def read_deposit(settings: Settings, progress: Progress) -> Iterator[Incoming]:
         )
 
 
-def _listed(directory: Path) -> list[Path]:
-    if not directory.is_dir():
-        what = "this is a file" if directory.exists() else "there is no such directory"
-        raise InputError(f"{directory}: {what}", "source.path is the directory that holds the deposit's files")
-    try:
-        return sorted(path for path in directory.iterdir() if not path.name.startswith("."))
-    except OSError as trouble:
-        raise InputError(f"{directory}: cannot be read ({trouble.strerror})", "check the permissions") from trouble
-
-
-def _genotype_files(directory: Path, found: list[Path]) -> list[Path]:
-    """One file, or the parts 1 to k in order; a part that lacks or is there twice is refused."""
-    parts: dict[int, Path] = {}
-    for path in found:
-        match = _GENOTYPES.fullmatch(path.name)
-        if match is None:
-            continue
-        number = int(match[1] or 0)
-        if number in parts:
-            raise InputError(
-                f"{directory}: {parts[number].name} and {path.name} are the same part", "leave only one of them there"
-            )
-        parts[number] = path
-    if not parts:
-        raise InputError(f"{directory}: no geno_data_*.txt.gz in it", _HINT)
-    if 0 in parts and len(parts) > 1:
-        raise InputError(
-            f"{directory}: {parts[0].name} beside {len(parts) - 1} numbered parts",
-            "leave either the whole file or its parts there",
-        )
-    numbers = sorted(parts)
-    absent = [number for number in range(1, numbers[-1]) if number not in parts]
-    if absent:
-        raise InputError(
-            f"{directory}: part {absent[0]} of the genotypes lacks, between {parts[numbers[0]].name} and"
-            f" {parts[numbers[-1]].name}",
-            "rows align by order, so every part must be there",
-        )
-    return [parts[number] for number in numbers]
-
-
-def _phenotype_files(directory: Path, found: list[Path], wanted: tuple[str, ...] | None) -> dict[str, Path]:
-    """The file of each environment, in the published order, others after them."""
-    files: dict[str, Path] = {}
-    for path in found:
-        match = _PHENOTYPES.fullmatch(path.name)
-        if match is None:
-            continue
-        if match[1] in files:
-            raise InputError(
-                f"{directory}: {files[match[1]].name} and {path.name} are the same environment",
-                "leave only one of them there",
-            )
-        files[match[1]] = path
-    if wanted is not None:
-        for name in wanted:
-            if name not in files:
-                raise InputError(
-                    f"{directory}: no pheno_data_{name}.txt in it",
-                    did_you_mean(name, files, "source.environments=") if files else _HINT,
-                )
-        return {name: files[name] for name in wanted}
-    ordered = [name for name in PUBLISHED_ORDER if name in files]
-    return {name: files[name] for name in [*ordered, *sorted(set(files) - set(ordered))]}
-
-
 @dataclass
 class _Deposit:
     """The deposit, its phenotypes read and its genotypes opened."""
 
     settings: Settings
-    directory: Path
     genotype_files: list[Path]
     phenotype_files: dict[str, Path]
-    lines: list[str] = field(default_factory=list)
+    lines: list[str]
 
     def __post_init__(self) -> None:
         self.text = GenotypeText(self.genotype_files)
@@ -145,12 +71,29 @@ class _Deposit:
             f"genotypes in {parts} file{'s' * (parts > 1)}: {len(layout.loci)} SNPs on"
             f" {len(set(self._chromosomes))} chromosomes, {len(layout.separators)} separator columns"
         )
-        absent = [name for name in PUBLISHED_ORDER if name not in self.phenotype_files]
+        self.lines += self._about_columns()
+        if not self.phenotype_files:
+            self.lines.append("warning: genotypes alone, without a single phenotype, as source.environments=[] asks")
+        absent = [name for name in ENVIRONMENTS if name not in self.phenotype_files]
         if self.settings.environments is None and absent:
             self.lines.append(
                 f"phenotypes of {len(self._phenotypes)} environments; of the published ones there is no"
                 f" {listing(absent, 18)}"
             )
+
+    def _about_columns(self) -> list[str]:
+        """What the columns of the phenotype files, which go by position, were taken for."""
+        names_of: dict[str, list[str]] = {}
+        for name, phenotype in self._phenotypes.items():
+            names_of.setdefault(phenotype.columns, []).append(name)
+        lines = [f"phenotype files of {columns}: {listing(names, 18)}" for columns, names in names_of.items()]
+        odd = [name for name, phenotype in self._phenotypes.items() if phenotype.counts_rows]
+        if odd:
+            lines.append(
+                f"warning: fitness counts the rows, as an index does, in {listing(odd, 18)}: files of index and fitness"
+                " alone need a header line"
+            )
+        return lines
 
     def tables(self, num_rows: int) -> Dataset:
         """Everything but the genotypes, of `num_rows` segregants."""
@@ -187,7 +130,7 @@ class _Deposit:
             provenance={
                 "made_by": f"gpmap prepare source=dryad source.genotypes={self.settings.genotypes}",
                 "source_files": ", ".join(path.name for path in self._files()),
-                "source_sha256": self._sha256(),
+                "source_sha256": files_sha256(self._files()),
                 "citation": CITATION,
                 "notes": "genotypes: probability of the RM allele; phenotype_std: standard error of the fitness",
             },
@@ -204,7 +147,9 @@ class _Deposit:
                     f" {sum(counts)}",
                     "set source.loci_per_chromosome=[...] for genotypes of other SNPs than the deposit's",
                 )
-        names = CHROMOSOMES if len(counts) == len(CHROMOSOMES) else tuple(str(i + 1) for i in range(len(counts)))
+        names = CHROMOSOME_NAMES
+        if len(counts) != len(names):
+            names = tuple(str(number) for number in range(1, len(counts) + 1))
         return np.repeat(np.array(names, dtype=object), counts)
 
     def _refuse_counts_that_never_agree(self) -> None:
@@ -247,11 +192,6 @@ class _Deposit:
 
     def _files(self) -> list[Path]:
         return [*self.genotype_files, *self.phenotype_files.values()]
-
-    def _sha256(self) -> str:
-        """SHA-256 of what `sha256sum` prints of these files in this order."""
-        lines = [f"{file_sha256(path)}  {path.name}\n" for path in self._files()]
-        return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _locus_ids(chromosomes: NDArray) -> NDArray:

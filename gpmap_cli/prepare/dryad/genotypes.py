@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import io
 import itertools
+import math
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -269,8 +270,19 @@ def _layout(path: Path, line: bytes) -> Layout:
     cells = line.rstrip(b"\r\n").split(b"\t")
     if len(cells) < 2:
         raise InputError(f"{path}:1: no tab in the first line", _HINT)
+    if _is_fraction(cells[0]):  # and the first SNP would be lost for an index
+        what = shown(cells[0].decode("utf-8", "replace"))
+        raise InputError(f"{path}:1: `{what}` in column 0 is not an index", _HINT)
     is_separator = np.array([cell.startswith(b"2") and _is_two(cell) for cell in cells[1:]])
     return Layout(len(cells), np.flatnonzero(is_separator), np.flatnonzero(~is_separator))
+
+
+def _is_fraction(cell: bytes) -> bool:
+    try:
+        value = float(cell)
+    except ValueError:
+        return False
+    return math.isfinite(value) and value != round(value)
 
 
 def _is_two(cell: bytes) -> bool:

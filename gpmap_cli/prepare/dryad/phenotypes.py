@@ -26,6 +26,18 @@ class DepositedPhenotype:
     first_line: int  # the line of the first row
     bad_last: InputError | None  # what is wrong with the last row, which may be a trailing one
 
+    @property
+    def columns(self) -> str:
+        """What its columns were taken for."""
+        before = "id, " if self.ids is not None else ""
+        return f"{before}fitness" + (", standard error" if self.std is not None else "")
+
+    @property
+    def counts_rows(self) -> bool:
+        """Whether what was taken for fitness is the number of the row: an index, rather."""
+        steps = np.diff(self.fitness)
+        return self.ids is None and len(steps) > 1 and bool((steps == 1).all())
+
     def aligned(self, num_rows: int) -> DepositedPhenotype:
         """The rows that belong to `num_rows` segregants: one trailing row is left out, other counts are refused."""
         count = len(self.fitness)
@@ -46,9 +58,9 @@ class DepositedPhenotype:
 def read_phenotype(path: Path) -> DepositedPhenotype:
     """The file of one environment, with a header line or without one.
 
-    By position: id, fitness, standard error (which may lack); without a header and with two columns: fitness,
-    standard error. A header is a first line that holds something else than numbers after its first cell, or that
-    is one cell shorter than the others. `nan` or an empty cell is missing.
+    By position: id, fitness, standard error (which may lack). With two columns and either no header, or fractions in
+    the first one, which are no ids: fitness, standard error. A header is a first line that holds something else than
+    numbers after its first cell, or that is one cell shorter than the others. `nan` or an empty cell is missing.
     """
     lines = read_text(path).split("\n")
     while lines and not lines[-1].strip("\r "):
@@ -64,7 +76,7 @@ def read_phenotype(path: Path) -> DepositedPhenotype:
     width = len(rows[0][1])
     if width < 2:
         raise InputError(f"{path}:{rows[0][0]}: one value, and at least two are needed", _HINT)
-    fitness_at = 1 if has_header or width > 2 else 0
+    fitness_at = 1 if width > 2 or (has_header and not _holds_fractions(rows)) else 0
     table = np.full((len(rows), 2), np.nan, np.float32)
     bad_last = None
     for place, (number, cells) in enumerate(rows):
@@ -80,7 +92,13 @@ def read_phenotype(path: Path) -> DepositedPhenotype:
 
 def _cells(line: str) -> list[str]:
     line = line.rstrip("\r")
-    return [cell.strip() for cell in (line.split("\t") if "\t" in line else line.split())]
+    return [_unquoted(cell.strip()) for cell in (line.split("\t") if "\t" in line else line.split())]
+
+
+def _unquoted(cell: str) -> str:
+    """The text between quotes, which R puts around ids and names: they are no part of an id."""
+    is_quoted = len(cell) > 1 and cell[0] == cell[-1] and cell[0] in "\"'"
+    return cell[1:-1].strip() if is_quoted else cell
 
 
 def _is_header(rows: list[tuple[int, list[str]]]) -> bool:
@@ -90,6 +108,12 @@ def _is_header(rows: list[tuple[int, list[str]]]) -> bool:
     if first[:1] == [""] and first[1:] == [str(number) for number in range(len(first) - 1)]:
         return True  # as pandas writes tables without names
     return any(parsed(cell) is None for cell in first[1:])
+
+
+def _holds_fractions(rows: list[tuple[int, list[str]]]) -> bool:
+    """Whether the first column holds a number that is not whole, and is so no column of ids."""
+    values = (parsed(cells[0]) for _, cells in rows)
+    return any(value is not None and math.isfinite(value) and value != round(value) for value in values)
 
 
 def _read_row(

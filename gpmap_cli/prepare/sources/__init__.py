@@ -1,5 +1,6 @@
 """The choices of `source=`. Each is one module here and one file in `configs/source/`; nothing else names them.
 
+(But `prepare/out.py` names those whose `out` is a directory, or which read files beside the one that they are given.)
 A module defines `Settings` (a frozen dataclass) and `prepare(settings, job)`, which writes `job.out` and returns
 the lines that say what was found, kept and left out. No array library is imported at module level.
 """

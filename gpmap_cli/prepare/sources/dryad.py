@@ -8,14 +8,14 @@ from typing import Literal
 from gpmap_cli.errors import Problem
 from gpmap_cli.prepare.job import Job
 from gpmap_cli.settings import Group, setting
+from gpmap_cli.simulate.yeast_settings import CHROMOSOMES
 
-# SNPs on chromosomes I to XVI as deposited (Nguyen Ba et al. 2022)
-LOCI_PER_CHROMOSOME = (995, 3735, 558, 4035, 1859, 1288, 3931, 1638, 2078, 2974, 3239, 4310, 2945, 1799, 4289, 1921)
+LOCI_PER_CHROMOSOME = tuple(num_snps for _, num_snps in CHROMOSOMES.values())  # as deposited, I to XVI
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The directory of the deposit, and what to keep of it."""
+    """Where the deposit is, and what to keep of it."""
 
     name: str = "dryad"
     path: str | None = None

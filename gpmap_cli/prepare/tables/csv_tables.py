@@ -19,8 +19,10 @@ from gpmap_cli.dataset.hdf5 import file_sha256
 from gpmap_cli.errors import InputError, did_you_mean, listing
 from gpmap_cli.prepare.sources.csv import Settings
 from gpmap_cli.prepare.tables.genotype_codes import parse_codes
+from gpmap_cli.prepare.tables.genotype_rows import about_minus_ones
 from gpmap_cli.prepare.tables.genotype_text import CellValues, GenotypeTable, Rule, read_genotypes
 from gpmap_cli.prepare.tables.locus_map import Placed, is_place_column, place_loci, places_in
+from gpmap_cli.prepare.tables.odd_columns import odd_columns
 from gpmap_cli.prepare.tables.phenotype_table import ERROR_SUFFIXES, Joined, join, no_phenotypes, phenotypes_of
 from gpmap_cli.prepare.tables.text_table import MISSING, TextTable, header_of, read_records, read_table, shown
 
@@ -36,6 +38,7 @@ def read_csv_tables(source: Settings) -> tuple[Dataset, list[str]]:
     records = read_records(path, absent_hint="check source.path")
     header = header_of(path, records)
     roles = _loci_in_rows(header) if loci_in_rows else _samples_in_rows(path, source, header)
+    may_be_others = source.genotype_columns is None and not loci_in_rows
     table = read_genotypes(
         path,
         header,
@@ -43,7 +46,7 @@ def read_csv_tables(source: Settings) -> tuple[Dataset, list[str]]:
         roles.genotypes,
         CellValues(codes, missing),
         Rule(source.coding, source.ploidy, codes),
-        may_hold_texts=source.genotype_columns is None and not loci_in_rows,
+        may_hold_texts=may_be_others,
     )
     row_ids, lines = _row_ids(table, roles, "loci" if loci_in_rows else "samples")
     sample_ids, locus_ids = (table.columns, row_ids) if loci_in_rows else (row_ids, table.columns)
@@ -75,10 +78,17 @@ def read_csv_tables(source: Settings) -> tuple[Dataset, list[str]]:
         f"missing genotypes: {table.num_missing} of {genotypes.size}"
         + (f" ({table.num_minus_one} of them written as -1)" if table.num_minus_one else ""),
         f"missing phenotypes: {int(np.isnan(joined.phenotypes).sum())} of {joined.phenotypes.size}",
+        *about_minus_ones(table.num_minus_one, genotypes.size, table.largest.max()),
         *lines,
+        _columns("samples" if loci_in_rows else "genotypes", table.columns),
+        *_about_phenotypes(joined, path if source.phenotypes is None else Path(source.phenotypes)),
+        *(odd_columns(table.columns, table.has_fraction, table.largest) if may_be_others else []),
         *joined.lines,
         *placed.lines,
     ]
+
+
+_PEDIGREE = ("FID", "IID", "PAT", "MAT", "SEX", "PHENOTYPE")  # before the loci, where PLINK recodes genotypes as text
 
 
 @dataclass(frozen=True)
@@ -99,7 +109,7 @@ def _loci_in_rows(header: list[str]) -> _Roles:
 
 
 def _samples_in_rows(path: Path, source: Settings, header: list[str]) -> _Roles:
-    """Which columns the settings name, and what that leaves."""
+    """Which columns the settings name, and what that leaves. Of PLINK's .raw files the pedigree is left out."""
     genotypes, phenotypes = source.genotype_columns, source.phenotype_columns
     chosen = None if genotypes is None else _matching(path, header, genotypes, "source.genotype_columns")
     if source.phenotypes is not None:
@@ -111,8 +121,10 @@ def _samples_in_rows(path: Path, source: Settings, header: list[str]) -> _Roles:
     errors = {name + suffix for name in named or () for suffix in ERROR_SUFFIXES}
     taken = {*(chosen or ()), *(named or ()), *errors}
     sample = source.sample_column
+    pedigree = set(_PEDIGREE) - taken if header[:2] == ["FID", "IID"] else set()
     if sample is None:
-        sample = None if header[0] in taken else header[0]
+        usual = "IID" if pedigree else header[0]
+        sample = None if usual in taken else usual
     elif sample not in header:
         raise InputError(
             f"{path}: there is no column `{shown(sample)}`",
@@ -124,7 +136,7 @@ def _samples_in_rows(path: Path, source: Settings, header: list[str]) -> _Roles:
             f"{path}: {listing(shown(str(name)) for name in sorted(map(str, both)))} cannot be two things at once",
             "make sample_column, genotype_columns and phenotype_columns name different columns",
         )
-    wanted = set(header) - taken - {sample} if chosen is None else set(chosen)
+    wanted = set(header) - taken - pedigree - {sample} if chosen is None else set(chosen)
     return _Roles(sample, [place for place, name in enumerate(header) if name in wanted], named)
 
 
@@ -151,6 +163,18 @@ def _row_ids(table: GenotypeTable, roles: _Roles, of: str) -> tuple[list[str], l
         return [str(number) for number in range(len(table.rest.rows))], lines
     lines.append(f"ids of the {of}: column `{shown(roles.row_ids)}`")
     return table.rest.unique(roles.row_ids, of), lines
+
+
+def _columns(of: str, names: Sequence[str]) -> str:
+    """Which columns were taken for genotypes, so that one that is none is seen."""
+    if len(names) == 1:
+        return f"{of}: 1 column, `{shown(names[0])}`"
+    return f"{of}: {len(names)} columns, `{shown(names[0])}` to `{shown(names[-1])}`"
+
+
+def _about_phenotypes(joined: Joined, path: Path) -> list[str]:
+    names = joined.environment_names
+    return [f"phenotypes: {len(names)} columns of {path.name}: {listing(map(shown, names))}"] if names else []
 
 
 def _other_table(path: Path, source: Settings, sample_ids: list[str], missing: Sequence[str]) -> Joined:

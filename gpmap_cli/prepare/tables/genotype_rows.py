@@ -9,6 +9,17 @@ from gpmap_cli.dataset.contents import MISSING
 from gpmap_cli.dataset.hdf5 import refuse_what_cannot_fit
 
 _CHECKED_EVERY = 2**26  # bytes
+_MANY_MINUS_ONES = 0.1  # of all genotypes: more than are missing as a rule
+
+
+def about_minus_ones(num_minus_one: int, num_genotypes: int, largest: float) -> list[str]:
+    """A warning where -1, taken for missing, is so frequent beside 0 and 1 that it may be a homozygote."""
+    if largest > 1 or num_minus_one <= _MANY_MINUS_ONES * num_genotypes:
+        return []
+    return [
+        f"warning: {num_minus_one} of {num_genotypes} genotypes are -1, taken for missing, and none is above 1; if -1,"
+        " 0 and 1 are the three genotypes of a diploid: source.coding=plus_minus_one source.ploidy=2"
+    ]
 
 
 class GenotypeRows:

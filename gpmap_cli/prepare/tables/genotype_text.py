@@ -106,7 +106,8 @@ class Rule:
 class GenotypeTable:
     """Genotypes (rows, columns) int8 or float32 of a table, and its other columns as texts.
 
-    `rest` keeps the line of every row. num_missing counts missing genotypes, num_minus_one those written as -1.
+    `rest` keeps the line of every row. num_missing counts missing genotypes, num_minus_one those written as -1. Of the
+    numbers in each column as they stand, has_fraction says whether one is not whole, and largest is -inf without any.
     """
 
     rest: TextTable
@@ -116,6 +117,8 @@ class GenotypeTable:
     num_missing: int
     num_minus_one: int
     text_columns: list[str]
+    has_fraction: NDArray[np.bool_]
+    largest: NDArray[np.float32]
 
 
 def read_genotypes(
@@ -165,7 +168,8 @@ class _Reading:
         self.first_minus_one: tuple[int, str] | None = None
         self.num_minus_one = 0
         self.has_zero = self.has_one = False
-        self.all_whole = True
+        self.has_fraction = np.zeros(len(names), bool)
+        self.largest = np.full(len(names), -np.inf, np.float32)
 
     def add(self, line: int, fields: list[str]) -> None:
         values = self.cells.of(fields)
@@ -180,12 +184,13 @@ class _Reading:
             self.num_minus_one += int(is_minus_one.sum())
             if self.first_minus_one is None:
                 self.first_minus_one = line, self.names[int(np.argmax(is_minus_one))]
-        if self.may_hold_texts:
-            self.has_number |= ~np.isnan(values)
+        is_known = ~np.isnan(values)
+        self.has_number |= is_known
+        self.has_fraction |= is_known & (values != np.rint(values))
+        np.fmax(self.largest, values, out=self.largest)
         self.has_zero = self.has_zero or bool((values == 0).any())
         self.has_one = self.has_one or bool((values == 1).any())
         if self.rule.is_signed:
-            self.all_whole = self.all_whole and bool((np.isnan(values) | (values == np.rint(values))).all())
             values = (values + 1) * ((self.rule.ploidy or 1) / 2)
         else:
             values[is_minus_one] = np.nan
@@ -232,8 +237,8 @@ class _Reading:
             )
         matrix = self.rows.matrix()
         names = self.names
+        kept = np.flatnonzero(~np.isin(np.arange(len(names)), left_out))
         if left_out:
-            kept = np.flatnonzero(~np.isin(np.arange(len(names)), left_out))
             if not len(kept):
                 place = left_out[0]
                 raise self._refusal(self.texts[place][0], names[place], self.texts[place][1])
@@ -244,7 +249,8 @@ class _Reading:
             ploidy = int(self.rule.limit) if self.rule.codes is not None else 1 if self.rows.largest <= 1 else 2
         num_minus_one = 0 if self.rule.is_signed else self.num_minus_one
         texts = [self.names[place] for place in left_out]
-        return GenotypeTable(rest, names, matrix, ploidy, num_missing, num_minus_one, texts)
+        has_fraction, largest = self.has_fraction[kept], self.largest[kept]
+        return GenotypeTable(rest, names, matrix, ploidy, num_missing, num_minus_one, texts, has_fraction, largest)
 
     def _text_columns(self) -> list[int]:
         for place, (line, text) in self.texts.items():
@@ -254,18 +260,19 @@ class _Reading:
 
     def _refuse_other_coding(self) -> None:
         """Refuse tables that look coded the other way."""
+        all_whole = not self.has_fraction.any()
         if not self.rule.is_signed:
             if self.num_minus_one and self.has_one and not self.has_zero and self.rows.are_whole:
                 raise InputError(
                     f"{self.path}: holds -1 and +1 but not a single 0: are these alleles coded -1/+1?",
                     "set source.coding=plus_minus_one (with source.coding=dosage, -1 means missing)",
                 )
-        elif self.has_zero and self.all_whole and not self.num_minus_one:
+        elif self.has_zero and all_whole and not self.num_minus_one:
             raise InputError(
                 f"{self.path}: holds 0 but not a single -1: these do not look coded -1/+1",
                 "leave source.coding out if genotypes count copies of the alternative allele",
             )
-        elif self.has_zero and self.all_whole and self.rule.ploidy is None:
+        elif self.has_zero and all_whole and self.rule.ploidy is None:
             raise InputError(
                 f"{self.path}: holds 0 besides -1 and +1",
                 "set source.ploidy=2 if 0 is the heterozygote, or source.ploidy=1 if it is a dosage of one half",

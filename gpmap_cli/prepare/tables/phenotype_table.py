@@ -20,6 +20,7 @@ from gpmap_cli.prepare.tables.text_table import MISSING, TextTable, parsed, read
 
 ERROR_SUFFIXES = ("_std", "_se")
 _FAMILY_COLUMNS = ("FID", "#FID")
+_STAND_INS = (-9, -99, -999, -9999)  # written for a missing number
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -98,6 +99,7 @@ def phenotypes_of(
     std = np.full(phenotypes.shape, np.nan, np.float32)
     for place, name in enumerate(names):
         phenotypes[:, place] = _float32(table, name, missing)
+        lines += _about_stand_in(table.path, name, phenotypes[:, place])
         if name in errors:
             std[:, place] = _float32(table, errors[name], missing)
             if (std[:, place] < 0).any():
@@ -171,6 +173,21 @@ def _holds_texts_alone(table: TextTable, name: str, missing: Sequence[str]) -> b
     """Whether a column holds texts and not a single number; missing cells are neither."""
     values = [parsed(cell, missing) for cell in table.column(name)]
     return None in values and not any(value is not None and not math.isnan(value) for value in values)
+
+
+def _about_stand_in(path: Path, name: str, values: NDArray[np.float32]) -> list[str]:
+    """A warning where the smallest number of a phenotype is one that many programs write for a missing one."""
+    known = values[~np.isnan(values)]
+    smallest = float(known.min(initial=0))
+    others = known[known != smallest]
+    if smallest not in _STAND_INS or not others.size:
+        return []
+    is_far = others.min() - smallest > np.ptp(others)
+    if others.min() < 0 and not is_far:
+        return []
+    count = known.size - others.size
+    where = f"{path.name}: {smallest:g} in column `{shown(name)}`, {count} times"
+    return [f"warning: {where}, is read as a number, and many programs write it for a missing one"]
 
 
 def _float32(table: TextTable, name: str, missing: Sequence[str]) -> NDArray[np.float32]:

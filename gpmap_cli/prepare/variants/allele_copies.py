@@ -3,7 +3,7 @@
 A call lists the alleles that a sample carries: 0 the reference, 1, 2, ... the alternatives. With a wanted ploidy of
 None all calls must agree on theirs. With 1, a homozygous call counts as one copy and a heterozygous one, which no
 haploid can be, as missing. With 2, a haploid call counts as two copies (males at the X, as PLINK writes them).
-Everything that is turned is counted.
+Everything that is turned is counted, and so are the heterozygous calls of diploids: of inbred lines they are errors.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ class AlleleCopies:
 
     wanted: int | None
     found: int | None = None
+    num_calls: int = 0  # those that are not missing
     num_half: int = 0
     num_heterozygous: int = 0
     num_doubled: int = 0
@@ -57,9 +58,10 @@ class AlleleCopies:
         if self.wanted is not None:
             # The absent second allele of a haploid call becomes its first: homozygous as a diploid one.
             alleles = np.where(alleles == ABSENT, alleles[:, :1], alleles)
+        heterozygous = ((alleles != alleles[:, :1]) & (alleles != ABSENT)).any(axis=1) & ~is_missing
+        self.num_calls += int((~is_missing).sum())
+        self.num_heterozygous += int(heterozygous.sum())
         if self.wanted == 1:
-            heterozygous = (alleles != alleles[:, :1]).any(axis=1) & ~is_missing
-            self.num_heterozygous += int(heterozygous.sum())
             is_missing = is_missing | heterozygous
             alleles = alleles[:, :1]
         elif self.wanted == 2:
@@ -75,9 +77,10 @@ class AlleleCopies:
     def of_diploid_counts(self, counts: NDArray[np.int8]) -> NDArray[np.int8]:
         """The same for copies 0, 1, 2 of one alternative allele in diploid calls, below 0 where missing; any shape."""
         counts = np.where(counts < 0, np.int8(MISSING), counts)
+        heterozygous = counts == 1
+        self.num_calls += int((counts != MISSING).sum())
+        self.num_heterozygous += int(heterozygous.sum())
         if self.wanted == 1:
-            heterozygous = counts == 1
-            self.num_heterozygous += int(heterozygous.sum())
             counts[heterozygous] = MISSING
             counts[counts == 2] = 1
         return counts
@@ -122,12 +125,15 @@ class AlleleCopies:
         return present, (present == 0) | (alleles == UNKNOWN).any(axis=1)
 
     def lines(self) -> list[str]:
-        """What was turned, and how often."""
+        """What was turned, and how often; nothing about calls where dosages were read instead."""
         said = []
         if self.num_half:
             said.append(f"half calls, with one allele unknown as in ./1: {self.num_half}, which count as missing")
-        if self.wanted == 1:
+        if self.num_calls and self.wanted == 1:
             said.append(f"heterozygous calls: {self.num_heterozygous}, missing since source.ploidy=1")
+        elif self.num_calls and self.ploidy > 1:
+            share = 100 * self.num_heterozygous / self.num_calls
+            said.append(f"heterozygous calls: {self.num_heterozygous} of {self.num_calls} ({share:.2f} %)")
         if self.num_doubled:
             said.append(f"haploid calls: {self.num_doubled}, counted as two copies since source.ploidy=2")
         return said

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gpmap_cli.dataset.contents import Dataset
-from gpmap_cli.dataset.hdf5 import file_sha256
+from gpmap_cli.dataset.hdf5 import file_sha256, files_sha256
 from gpmap_cli.errors import InputError
 from gpmap_cli.prepare.incoming import Incoming
 from gpmap_cli.prepare.tables.phenotype_table import Joined, join, no_phenotypes, read_phenotypes
@@ -88,14 +86,6 @@ def incoming(genotyped: Genotyped, settings: GenotypeFileSettings) -> Incoming:
         lines.append("not a single heterozygous call: if the samples are haploid, add source.ploidy=1")
     shape = (num_samples, genotypes.num_loci)
     return Incoming(shape, genotypes.genotype_type, genotyped.ploidy, genotypes.row_blocks(), lambda _: tables, lines)
-
-
-def files_sha256(files: Sequence[Path]) -> str:
-    """SHA-256 of a file; of several, that of what `sha256sum` prints about them in their directory."""
-    if len(files) == 1:
-        return file_sha256(files[0])
-    lines = [f"{file_sha256(file)}  {file.name}\n" for file in files]
-    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def library(name: str, extra: str) -> Any:

@@ -122,7 +122,7 @@ class _Reading:
     settings: Settings
     found: VcfScan
     loci: Loci = field(default_factory=Loci)
-    num_failed: int = 0
+    num_failed: int = 0  # a filter: left out, or imported all the same
     num_monomorphic: int = 0
     num_without_field: int = 0
     num_no_variants: int = 0
@@ -145,6 +145,7 @@ class _Reading:
         elif (record.calls if self.settings.field == "GT" else record.values) is None:
             self.num_without_field += 1
         else:
+            self.num_failed += record.failed and bool(kept)
             self.num_no_variants += len(record.alternatives) - len(kept)
             if len(record.alternatives) > 1:
                 self.num_multiallelic += 1
@@ -242,8 +243,11 @@ class _Reading:
     def lines(self) -> list[str]:
         """What was left out, and what was turned."""
         name = self.settings.field
+        failed = "imported {} records that failed a filter (source.pass_only=true leaves them out)"
+        if self.settings.pass_only:
+            failed = "left out {} records that failed a filter"
         said = [
-            (self.num_failed, "left out {} records that failed a filter"),
+            (self.num_failed, failed),
             (self.num_monomorphic, "left out {} records without an alternative allele"),
             (self.num_without_field, f"left out {{}} records without the field {name}"),
             (self.num_no_variants, "left out {} alternative alleles that are no variant: `*`, `<*>` or `<NON_REF>`"),
