@@ -19,6 +19,7 @@ ROWS = (
     ("prepare",),
     ("run_dir", "data_source"),
     ("models", "simulate"),
+    ("variance",),
     ("solvers", "layers"),
     ("training",),
     ("ld_pruning",),

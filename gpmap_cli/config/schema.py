@@ -62,6 +62,15 @@ class PredictRoot:
 
 
 @dataclass(frozen=True)
+class VarianceRoot:
+    seed: int = setting(0, minimum=0, maximum=2**63 - 1)  # it goes into files as int64
+    device: Device = "auto"
+    order: int = setting(2, minimum=1, maximum=6)
+    method: Literal["auto", "reml", "haseman_elston"] = "auto"
+    num_probes: int = setting(12, minimum=0, maximum=1000)
+
+
+@dataclass(frozen=True)
 class PrepareRoot:
     out: str = setting()
     overwrite: bool = False
@@ -139,6 +148,13 @@ COMMANDS = {
             "gpmap predict run=outputs/train/DATE/TIME data=file data.path=new.h5",
             PredictRoot,
             optional_groups=("data",),
+        ),
+        Command(
+            "variance",
+            "how much of the phenotypic variance is additive, pairwise, higher, and residual",
+            "gpmap variance data=rbd order=3",
+            VarianceRoot,
+            ("data", "prune"),
         ),
         Command(
             "report",

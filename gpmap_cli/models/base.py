@@ -46,7 +46,7 @@ class Model(ABC):
                 )
         if getattr(self.settings, "weighted", False) and train.phenotype_std is None:
             raise InputError(
-                "model.weighted=true needs the measurement error of every phenotype, and the data have no `phenotype_std`",
+                "model.weighted=true needs measurement errors, and the data have no `phenotype_std`",
                 "leave model.weighted out, or use data with `phenotype_std`",
             )
         self.device, self.precision = context.device, context.precision

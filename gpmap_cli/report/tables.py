@@ -141,7 +141,7 @@ def run_table(metrics: Mapping[str, Any]) -> str:
         ceiling = _mean(known) if len(known) == len(names) else None
         r2 = [_number(splits[split].get("mean_r2")) for split in order]
         rows.append([MEAN, *r2, _NOTHING, _number(r), _NOTHING, _number(ceiling)])
-    return "\n".join(_aligned(*_without_empty(header, rows, ("ceiling",)), num_left=1))
+    return "\n".join(aligned(*_without_empty(header, rows, ("ceiling",)), num_left=1))
 
 
 def render(table: pd.DataFrame, width: int = _WIDTH) -> str:
@@ -200,7 +200,7 @@ def _pivot(rows: list[dict[str, Any]], keys: list[str], replicates: list[str], o
     if not starred:
         body = [[text.rstrip() for text in line] for line in body]
     header = [*keys, *(model + " " * starred for model in models), "ceiling"]
-    lines = [f"{rows[0]['split']} R^2{over}", *_aligned(*_without_empty(header, body, ("ceiling",)), len(keys))]
+    lines = [f"{rows[0]['split']} R^2{over}", *aligned(*_without_empty(header, body, ("ceiling",)), len(keys))]
     if repeats > 1:
         differ = f"that differ in {', '.join(replicates)}" if replicates else "with the same settings"
         lines.append(f"each value is the mean over {repeats} runs {differ}")
@@ -232,10 +232,10 @@ def _listed(
     optional = ["95% interval", "ceiling", "fit s", "MB"]
     header, body = _without_empty(header, body, optional)
     for unwanted in ("MB", "fit s", "n", "run", "r", "95% interval"):
-        if max(map(len, _aligned(header, body, len(settings)))) <= width:
+        if max(map(len, aligned(header, body, len(settings)))) <= width:
             break
         header, body = _without(header, body, unwanted)
-    lines = _aligned(header, body, len(settings))
+    lines = aligned(header, body, len(settings))
     return lines + _over_replicates(rows, swept, replicates) if replicates else lines
 
 
@@ -250,7 +250,7 @@ def _over_replicates(rows: list[dict[str, Any]], swept: list[str], replicates: l
         spread = statistics.stdev(values) if len(values) > 1 else None
         body.append([*map(setting_text, group), _cell(members, _scored(members)), _number(spread), str(len(values))])
     header = [*swept, "model", f"mean {rows[0]['split']} R^2", "sd", "runs"]
-    return ["", f"over {', '.join(replicates)}:", *_aligned(header, body, len(swept) + 1)]
+    return ["", f"over {', '.join(replicates)}:", *aligned(header, body, len(swept) + 1)]
 
 
 def _troubles(means: list[dict[str, Any]], limit: int = 20) -> list[str]:
@@ -334,7 +334,7 @@ def _without_empty(
     return header, rows
 
 
-def _aligned(header: list[str], rows: list[list[str]], num_left: int) -> list[str]:
+def aligned(header: list[str], rows: list[list[str]], num_left: int) -> list[str]:
     """Columns two spaces apart: the first `num_left` and a last `run` to the left, numbers to the right."""
     widths = [max(len(row[at]) for row in [header, *rows]) for at in range(len(header))]
     left = [at < num_left or name == "run" for at, name in enumerate(header)]

@@ -1,0 +1,294 @@
+"""Variance components against textbook formulas, against each other, and against simulated truth."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_samples
+
+from gpmap_cli.dataset.coding import CodedGenotypes, GenotypeCoding
+from gpmap_cli.solvers.epistasis_kernels import EpistasisKernels
+from gpmap_cli.variance.haseman_elston import haseman_elston, num_sample_pairs
+from gpmap_cli.variance.reml import refine_by_reml
+from gpmap_cli.variance.reml_systems import AmongSamples, feature_sums
+
+
+def coded(stored, ploidy=1):
+    return CodedGenotypes(stored, GenotypeCoding.learn(stored, ploidy))
+
+
+def linked(rng, num_samples, num_loci):
+    """A chromosome of neighbours that recombine in one of eight meioses."""
+    stored = np.empty((num_samples, num_loci), np.int8)
+    stored[:, 0] = rng.integers(0, 2, num_samples)
+    for locus in range(1, num_loci):
+        stored[:, locus] = stored[:, locus - 1] ^ (rng.random(num_samples) < 0.125)
+    return stored
+
+
+def explicit(genotypes, max_order):
+    """Features of every order, centred loci multiplied, and scaled as the kernels are."""
+    x = genotypes.rows(slice(None))
+    z = x - x.mean(axis=0)
+    found = []
+    for order in range(1, max_order + 1):
+        sets = list(itertools.combinations(range(z.shape[1]), order))
+        features = np.stack([z[:, part].prod(axis=1) for part in sets], axis=1)
+        found.append(features / np.sqrt((features**2).sum(axis=1).mean()))
+    return found
+
+
+@pytest.mark.parametrize("ploidy", [1, 2])
+def test_kernels_are_products_of_all_sets_of_loci(ploidy):
+    samples = make_samples(40, 7, ploidy=ploidy)
+    kernels = EpistasisKernels.learn(samples.genotypes, 4, "cpu")
+    for found, features in zip(kernels.dense(samples.genotypes), explicit(samples.genotypes, 4), strict=True):
+        np.testing.assert_allclose(found.numpy(), features @ features.T, atol=1e-10)
+    for found, features in zip(kernels.diagonals(samples.genotypes), explicit(samples.genotypes, 4), strict=True):
+        np.testing.assert_allclose(found.numpy(), (features**2).sum(axis=1), atol=1e-10)
+
+
+def test_blocks_of_kernels_make_up_the_whole(monkeypatch):
+    from gpmap_cli.solvers import epistasis_kernels
+
+    samples = make_samples(50, 6)
+    whole = EpistasisKernels.learn(samples.genotypes, 3, "cpu").dense(samples.genotypes)
+    monkeypatch.setattr(epistasis_kernels, "_BLOCK", 16)
+    parts = EpistasisKernels.learn(samples.genotypes, 3, "cpu").dense(samples.genotypes)
+    for one, other in zip(whole, parts, strict=True):
+        np.testing.assert_allclose(one.numpy(), other.numpy(), atol=1e-12)
+
+
+def test_there_are_no_sets_of_more_loci_than_there_are():
+    samples = make_samples(30, 2)
+    kernels = EpistasisKernels.learn(samples.genotypes, 4, "cpu")
+    assert all(np.abs(kernel.numpy()).max() < 1e-10 for kernel in kernels.dense(samples.genotypes)[2:])
+    found = haseman_elston(samples.genotypes, samples.phenotypes, 4, "cpu")
+    assert np.isfinite(found.variance).all()
+    assert (np.abs(found.variance[:, 2:4]) < 1e-9).all()
+
+
+def test_haseman_elston_solves_the_estimating_equations(monkeypatch):
+    """Written out with whole matrices, for environments that are measured in different samples."""
+    from gpmap_cli.solvers import epistasis_kernels
+
+    monkeypatch.setattr(epistasis_kernels, "_BLOCK", 32)
+    rng = np.random.default_rng(0)
+    genotypes = coded(linked(rng, 80, 9))
+    y = rng.normal(size=(80, 2)) + genotypes.rows(slice(None))[:, [0, 3]]
+    y[rng.random(y.shape) < 0.2] = np.nan
+    kernels = [features @ features.T for features in explicit(genotypes, 2)] + [np.eye(80)]
+    projections, filled = [], []
+    for e in range(2):
+        mask = (~np.isnan(y[:, e])).astype(float)
+        projections.append(np.diag(mask) - np.outer(mask, mask) / mask.sum())
+        filled.append(projections[e] @ np.nan_to_num(y[:, e]))
+
+    def solve(e, f):
+        pe, pf = projections[e], projections[f]
+        traces = [[np.trace(pe @ k @ pf @ m) for m in kernels] for k in kernels]
+        return np.linalg.solve(traces, [filled[e] @ k @ filled[f] for k in kernels])
+
+    found = haseman_elston(genotypes, y, 2, "cpu")
+    np.testing.assert_allclose(found.parameter, [solve(0, 0), solve(1, 1)], rtol=1e-4, atol=1e-6)
+    covariance = solve(0, 1)[0]
+    expected = covariance / np.sqrt(solve(0, 0)[0] * solve(1, 1)[0])
+    np.testing.assert_allclose(found.correlation[0, 1], expected, rtol=1e-4)
+    for e in range(2):
+        np.testing.assert_allclose(found.total[e], np.nanvar(y[:, e], ddof=1))
+        np.testing.assert_allclose(found.variance[e].sum(), found.total[e], rtol=1e-5)
+
+
+def test_progress_is_counted_to_the_end():
+    samples = make_samples(70, 5)
+    for num_probes in (0, 4):
+        done = []
+        haseman_elston(samples.genotypes, samples.phenotypes, 2, "cpu", 0, num_probes, done.append)
+        assert sum(done) == num_sample_pairs(70, num_probes)
+
+
+@pytest.mark.parametrize("theta", [[0.5, 0.3, 0.4], [0.9, -0.002, 0.3]])
+def test_both_forms_of_the_likelihood_agree(theta):
+    rng = np.random.default_rng(1)
+    genotypes = coded(linked(rng, 60, 6))
+    y = rng.normal(size=60)
+    (among_effects,) = feature_sums(genotypes, y[:, None], 2, "cpu")
+    among_samples = AmongSamples(EpistasisKernels.learn(genotypes, 2, "cpu").dense(genotypes), torch.from_numpy(y))
+    reference = [system.at(np.array([0.1, 0.1, 1.0])).likelihood for system in (among_samples, among_effects)]
+    points = [system.at(np.array(theta)) for system in (among_samples, among_effects)]
+    gains = [point.likelihood - start for point, start in zip(points, reference, strict=True)]
+    np.testing.assert_allclose(gains[0], gains[1], rtol=1e-7)
+    for one, other in zip(points[0].derivatives(), points[1].derivatives(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+    one, other = (point.realised(with_spread=True) for point in points)
+    np.testing.assert_allclose(one.values, other.values, rtol=1e-6)
+    np.testing.assert_allclose(one.spread, other.spread, rtol=1e-6)
+
+
+def test_the_score_is_the_slope_of_the_likelihood():
+    rng = np.random.default_rng(2)
+    genotypes = coded(linked(rng, 50, 12))
+    kernels = EpistasisKernels.learn(genotypes, 2, "cpu").dense(genotypes)
+    system = AmongSamples(kernels, torch.from_numpy(rng.normal(size=50)))
+    theta = np.array([0.4, 0.2, 0.6])
+    score = system.at(theta).derivatives()[0]
+    for k in range(3):
+        up, down = theta.copy(), theta.copy()
+        up[k] += 1e-5
+        down[k] -= 1e-5
+        slope = (system.at(up).likelihood - system.at(down).likelihood) / 2e-5
+        np.testing.assert_allclose(score[k], slope, rtol=1e-5)
+
+
+def test_the_likelihood_is_that_of_contrasts_free_of_the_mean():
+    rng = np.random.default_rng(3)
+    genotypes = coded(linked(rng, 30, 8))
+    kernels = EpistasisKernels.learn(genotypes, 2, "cpu").dense(genotypes)
+    y = rng.normal(size=30)
+    system = AmongSamples(kernels, torch.from_numpy(y))
+    contrast = np.linalg.svd(np.eye(30) - 1 / 30)[0][:, :29]
+
+    def expected(theta):
+        covariance = theta[0] * kernels[0].numpy() + theta[1] * kernels[1].numpy() + theta[2] * np.eye(30)
+        inner, z = contrast.T @ covariance @ contrast, contrast.T @ y
+        return -0.5 * (np.linalg.slogdet(inner)[1] + z @ np.linalg.solve(inner, z))
+
+    one, other = [0.5, 0.1, 0.4], [0.1, 0.6, 0.9]
+    np.testing.assert_allclose(
+        system.at(np.array(one)).likelihood - system.at(np.array(other)).likelihood,
+        expected(one) - expected(other),
+        rtol=1e-9,
+    )
+
+
+def simulated(seed, num_samples, num_loci, independent):
+    """Phenotypes with additive, pairwise and residual variance near 0.4, 0.2, 0.4, and their shares in these samples."""
+    rng = np.random.default_rng([seed, 77])
+    stored = linked(rng, num_samples, num_loci)
+    if independent:
+        stored = rng.integers(0, 2, stored.shape).astype(np.int8)
+    genotypes = coded(stored)
+    parts = []
+    for features, size in zip(explicit(genotypes, 2), (0.4, 0.2), strict=True):
+        parts.append(features @ rng.normal(size=features.shape[1]) * np.sqrt(size))
+    parts.append(rng.normal(size=num_samples) * np.sqrt(0.4))
+    y = sum(parts)
+    return genotypes, y[:, None], np.array([part.var(ddof=1) for part in parts]) / y.var(ddof=1)
+
+
+@pytest.mark.parametrize("independent", [True, False])
+@pytest.mark.parametrize(
+    ("by_reml", "num_samples", "num_loci"),
+    [(False, 300, 60), (True, 250, 14), (True, 300, 40)],  # REML among effects, among samples
+)
+def test_estimates_are_unbiased_and_intervals_cover(independent, by_reml, num_samples, num_loci):
+    misses, inside = [], []
+    for seed in range(60):
+        genotypes, y, truth = simulated(seed, num_samples, num_loci, independent)
+        found = haseman_elston(genotypes, y, 2, "cpu", seed)
+        if by_reml:
+            found = refine_by_reml(found, genotypes, y, "cpu")
+        misses.append(found.variance[0] - truth * found.total)
+        low, high = found.share_interval
+        inside.append((low[0] <= truth) & (truth <= high[0]))
+    misses = np.array(misses)
+    # Six such means of three components are looked at: one in a hundred of these tests would fail by chance.
+    assert (np.abs(misses.mean(axis=0)) < 3.4 * misses.std(axis=0) / np.sqrt(60)).all()
+    assert 0.9 <= np.mean(inside) <= 0.99
+
+
+def test_reml_errs_less_than_haseman_elston_on_linked_loci():
+    misses = {"he": [], "reml": []}
+    for seed in range(30):
+        genotypes, y, truth = simulated(seed, 250, 14, independent=False)
+        start = haseman_elston(genotypes, y, 2, "cpu", seed, 0)
+        misses["he"].append(start.share[0] - truth)
+        misses["reml"].append(refine_by_reml(start, genotypes, y, "cpu").share[0] - truth)
+    assert np.square(misses["reml"]).mean() < 0.5 * np.square(misses["he"]).mean()
+
+
+def test_genetic_correlation_is_found_with_its_error():
+    rng = np.random.default_rng(5)
+    genotypes = coded(rng.integers(0, 2, (1500, 200)).astype(np.int8))
+    x = genotypes.rows(slice(None))
+    misses = []
+    for _ in range(12):
+        effects = rng.multivariate_normal([0, 0], [[1, 0.7], [0.7, 1]], 200) / np.sqrt(200)
+        y = x @ effects + 0.7 * rng.normal(size=(1500, 2))
+        found = haseman_elston(genotypes, y, 1, "cpu")
+        true = np.corrcoef(effects.T)[0, 1]
+        misses.append((found.correlation[0, 1] - true) / found.correlation_std_error[0, 1])
+        assert abs(found.correlation[0, 1] - true) < 0.15
+    assert np.abs(misses).max() < 3
+
+
+def test_a_change_of_units_changes_no_share():
+    samples = make_samples(150, 8)
+    found = haseman_elston(samples.genotypes, samples.phenotypes, 2, "cpu")
+    other = found.in_units(np.array([10.0, 0.1]))
+    np.testing.assert_allclose(other.share, found.share)
+    np.testing.assert_allclose(other.variance[0], 100 * found.variance[0])
+    np.testing.assert_allclose(other.share_std_error, found.share_std_error)
+
+
+def test_the_command_writes_what_it_prints(gpmap):
+    made = gpmap(
+        *("simulate", "data.num_samples=800", "data.num_loci=12", "data.order=2", "data.epsilon=0.5"),
+        "data.environments=[23C,30C]",
+        "hydra.run.dir=made",
+    )
+    assert made.returncode == 0, made.stderr
+    result = gpmap("variance", "data=file", "data.path=made/dataset.h5", "order=3", "hydra.run.dir=v")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == "v"
+    with open("v/variance.json") as file:
+        facts = json.load(file)
+    assert facts["method"] == "REML"
+    with open("v/variance.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["component"] for row in rows[:4]] == ["additive", "pairwise", "order_3", "residual"]
+    for row in rows:
+        shares = facts["environments"][row["environment"]][row["component"]]
+        np.testing.assert_allclose(float(row["share"]), shares["share"], rtol=1e-6)
+        if row["component"] == "residual":  # noise of a fifth of the standard deviation, and no third order
+            assert abs(float(row["share"]) - 0.04 / 1.04) < 0.01
+        if row["component"] == "order_3":
+            assert abs(float(row["share"])) < 0.02
+    again = gpmap("variance", "data=file", "data.path=made/dataset.h5", "order=3", "hydra.run.dir=v")
+    assert again.returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["order=0"], "order must be at least 1"),
+        (["method=ml"], "method must be one of"),
+        (["data.num_samples=100000", "data.num_loci=100000"], "prune the loci"),
+        (["method=reml", "data.num_samples=13000", "data.num_loci=200"], "method=haseman_elston"),
+    ],
+)
+def test_what_cannot_be_estimated_is_refused(gpmap, monkeypatch, words, said):
+    if "prune the loci" in said:
+        monkeypatch.setattr("gpmap_cli.commands.variance._MOST_OPERATIONS", 1e6)
+        words = []
+    result = gpmap("variance", *words)
+    assert result.returncode == 2
+    assert said in result.stderr
+    assert "hint:" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_an_environment_without_variance_is_named(gpmap, tmp_path):
+    import h5py
+
+    gpmap("simulate", "data.num_samples=100", "data.num_loci=5", "data.order=2", "hydra.run.dir=made")
+    with h5py.File(tmp_path / "made" / "dataset.h5", "r+") as file:
+        file["phenotypes"][:] = 1.0
+    result = gpmap("variance", "data=file", "data.path=made/dataset.h5")
+    assert result.returncode == 2
+    assert "is constant" in result.stderr
