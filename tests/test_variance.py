@@ -167,7 +167,7 @@ def test_the_likelihood_is_that_of_contrasts_free_of_the_mean():
 
 
 def simulated(seed, num_samples, num_loci, independent):
-    """Phenotypes with additive, pairwise and residual variance near 0.4, 0.2, 0.4, and their shares in these samples."""
+    """Phenotypes of additive, pairwise and residual variance near 0.4, 0.2, 0.4; their shares in these samples."""
     rng = np.random.default_rng([seed, 77])
     stored = linked(rng, num_samples, num_loci)
     if independent:

@@ -89,7 +89,7 @@ class TerminalReporter:
         self.close()
         self._r2 = None
         self._bar = tqdm(
-            total=num_steps,
+            total=num_steps or None,
             initial=done,
             desc=environment or "fit",
             unit="step",
@@ -101,11 +101,12 @@ class TerminalReporter:
         )
         _active_bar = None if self._bar.disable else self._bar
 
-    def step(self, loss: float) -> None:
+    def step(self, loss: float, validation_r2: float | None = None) -> None:
         if self._bar.disable:
             return
+        self._r2 = self._r2 if validation_r2 is None else validation_r2
         shown = "" if self._r2 is None else f", validation R2 {self._r2:.3f}"
-        self._bar.set_postfix_str(f"loss {loss:.3f}{shown}", refresh=False)
+        self._bar.set_postfix_str(f"loss {loss:.3g}{shown}", refresh=False)
         self._bar.update()
 
     def epoch(self, row: Epoch) -> None:

@@ -22,7 +22,7 @@ q = y' (I + F diag(penalties)^-1 F')^-1 y (Patterson and Thompson 1971); or leas
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +31,9 @@ from numpy.typing import NDArray
 
 from gpmap_cli.dataset.coding import CodedGenotypes
 from gpmap_cli.solvers.pair_features import pair_gram, pair_indices
-from gpmap_cli.solvers.ridge import centred_kernel, centred_loci, coded_blocks
+from gpmap_cli.solvers.pair_gradients import PairSolution, effect_errors
+from gpmap_cli.solvers.pair_products import centred_blocks, of_pairs
+from gpmap_cli.solvers.ridge import centred_kernel, centred_loci, coded_blocks, mean_genotype
 
 # log10 of (penalty / the penalty at which the part would explain as much variance as the residual)
 _COARSE = (-3.0, -1.0, 1.0, 3.0)
@@ -60,15 +62,16 @@ def solve_pairwise(
     validation: tuple[CodedGenotypes, NDArray[np.float64]] | None,
     device: str,
     note: Callable[[str], None],
+    route: str = "auto",
 ) -> PairwiseSolution:
     """Solve for E' phenotypes (n, E') without missing values on genotypes (n, L).
 
     `penalties` fixes the additive and the pair penalty (None: chosen). `validation` gives the samples whose
-    error chooses instead of the restricted likelihood.
+    error chooses instead of the restricted likelihood. `route`: primal, dual, or the smaller of the two.
     """
     num_features = genotypes.num_loci * (genotypes.num_loci + 1) // 2
     system: _Primal | _Dual
-    if num_features <= len(genotypes):
+    if route == "primal" or (route == "auto" and num_features <= len(genotypes)):
         system = _Primal(genotypes, phenotypes, device)
     else:
         system = _Dual(genotypes, phenotypes, device)
@@ -296,6 +299,55 @@ def _expand(
     return PairwiseSolution(additive - moved, pairs, intercept, np.tile(penalties, (pairs.shape[1], 1)))
 
 
+def in_coded_genotypes(solution: PairSolution, pair_means: list[torch.Tensor]) -> PairwiseSolution:
+    """The solution of the matrix-free solver, whose effects are of centred genotypes, in coded ones.
+
+    pair_means: the mean of z_l z_m, (L, L), for each environment.
+    """
+    mean = solution.mean.cpu().numpy()
+    first, second = pair_indices(len(mean))
+    parts = []
+    for e, moment in enumerate(pair_means):
+        pairs = solution.effects.pairs[e].cpu().numpy()[first, second][:, None]
+        additive = solution.effects.additive[e].cpu().numpy()[:, None]
+        # The intercept of the solver stands for the mean phenotype less what the means of loci and pairs add up to.
+        moments = moment.cpu().numpy()[first, second]
+        raised = np.array([solution.intercept[e] + float(moments @ pairs[:, 0])])
+        parts.append(_expand(additive, pairs, mean, moments, raised, tuple(solution.penalties[e])))
+    return PairwiseSolution(
+        np.concatenate([part.additive for part in parts], axis=1),
+        np.concatenate([part.pairs for part in parts], axis=1),
+        np.concatenate([part.intercept for part in parts]),
+        np.concatenate([part.penalties for part in parts]),
+    )
+
+
+def effect_errors_of(
+    genotypes: CodedGenotypes, phenotypes: NDArray[np.float64], solution: PairwiseSolution
+) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]]:
+    """For each environment: additive effects of centred genotypes, their errors, pair effects, their errors.
+
+    Errors are those of `pair_gradients.effect_errors`, with the residual variance y' (y - f) / (n - 1).
+    """
+    mean = mean_genotype(genotypes, "cpu")
+    gram = torch.zeros(len(mean), len(mean), dtype=torch.float64)
+    for _, z in centred_blocks(genotypes, mean, torch.float64):
+        gram.addmm_(z.T, z)
+    values, vectors = torch.linalg.eigh(gram)
+    first, second = pair_indices(len(mean))
+    fitted = pairwise_prediction(genotypes, solution)
+    centred = phenotypes - phenotypes.mean(axis=0)
+    noise = np.maximum((centred * (phenotypes - fitted)).sum(axis=0), 0.0) / max(len(phenotypes) - 1, 1)
+    average = mean.numpy()
+    for e in range(phenotypes.shape[1]):
+        pairs = solution.pairs[:, e]
+        additive = solution.additive[:, e].copy()
+        np.add.at(additive, first, pairs * average[second])
+        np.add.at(additive, second, pairs * average[first])
+        errors = effect_errors(values.clamp_min(0), vectors, solution.penalties[e], float(noise[e]), len(phenotypes))
+        yield additive, errors[0], pairs, errors[1]
+
+
 def pairwise_prediction(genotypes: CodedGenotypes, solution: PairwiseSolution) -> NDArray[np.float64]:
     """f of every sample, (N, E): x . a + ((x U) * x) . 1 with U the upper triangle of pair effects. Costs N L^2 E."""
     num_loci, num_environments = solution.additive.shape
@@ -303,12 +355,12 @@ def pairwise_prediction(genotypes: CodedGenotypes, solution: PairwiseSolution) -
     additive = torch.from_numpy(solution.additive)
     predicted = np.empty((len(genotypes), num_environments))
     upper = torch.zeros(num_loci, num_loci, dtype=torch.float64)
-    for rows, x in coded_blocks(genotypes, "cpu"):
-        predicted[rows] = (x @ additive).numpy() + solution.intercept
-        for column in range(num_environments):
-            upper[first, second] = torch.from_numpy(np.ascontiguousarray(solution.pairs[:, column]))
-            predicted[rows, column] += ((x @ upper) * x).sum(dim=1).numpy()
-    return predicted
+    nothing = torch.zeros(num_loci, dtype=torch.float64)
+    for column in range(num_environments):
+        upper[first, second] = torch.from_numpy(np.ascontiguousarray(solution.pairs[:, column]))
+        for rows, x in centred_blocks(genotypes, nothing, torch.float64):
+            predicted[rows, column] = (x @ additive[:, column] + of_pairs(x, upper)).numpy()
+    return predicted + solution.intercept
 
 
 def _validation_error(

@@ -31,10 +31,10 @@ class Reporter(Protocol):
     """Hears how a fit gets on."""
 
     def begin(self, environment: str, num_steps: int, done: int) -> None:
-        """A fit of `num_steps` steps begins, `done` of which an earlier, interrupted run has taken."""
+        """A fit of `num_steps` steps (0: nobody knows) begins, `done` of which an interrupted run has taken."""
 
-    def step(self, loss: float) -> None:
-        """One step was taken; `loss` is the running mean of the epoch."""
+    def step(self, loss: float, validation_r2: float | None = None) -> None:
+        """One step was taken; `loss` is the running mean of the epoch, or how far an exact solver still is."""
 
     def epoch(self, row: Epoch) -> None:
         """An epoch is over."""
@@ -57,7 +57,7 @@ class Silent:
     def begin(self, environment: str, num_steps: int, done: int) -> None:
         pass
 
-    def step(self, loss: float) -> None:
+    def step(self, loss: float, validation_r2: float | None = None) -> None:
         pass
 
     def epoch(self, row: Epoch) -> None:
