@@ -81,7 +81,7 @@ def test_haseman_elston_solves_the_estimating_equations(monkeypatch):
     rng = np.random.default_rng(0)
     genotypes = coded(linked(rng, 80, 9))
     y = rng.normal(size=(80, 2)) + genotypes.rows(slice(None))[:, [0, 3]]
-    y[rng.random(y.shape) < 0.2] = np.nan
+    y[rng.random(y.shape) < [0.1, 0.6]] = np.nan
     kernels = [features @ features.T for features in explicit(genotypes, 2)] + [np.eye(80)]
     projections, filled = [], []
     for e in range(2):
