@@ -15,11 +15,13 @@ from gpmap_cli.dataset.row_stream import RowStream
 from gpmap_cli.dataset.splits import TEST, paper_split
 from gpmap_cli.errors import InputError
 from gpmap_cli.ld_pruning import greedy
+from gpmap_cli.ld_pruning.dataset_pruning import prune
+from gpmap_cli.ld_pruning.deciding import by_split
 from gpmap_cli.ld_pruning.greedy import kept_loci
 from gpmap_cli.ld_pruning.loci import MatrixLoci, ScratchLoci
 from gpmap_cli.ld_pruning.settings import Pruning
-from gpmap_cli.ld_pruning.writing import prune, write_pruned
-from gpmap_cli.prepare.job import no_progress
+from gpmap_cli.ld_pruning.writing import write_pruned
+from gpmap_cli.progress import no_progress
 
 
 def naive(genotypes, max_abs_r):
@@ -198,7 +200,7 @@ def test_test_samples_have_no_say():
 
     def kept(changed):
         data = dataset_of(changed)
-        pruned, _ = prune(data, labels, Pruning(0.8), no_progress, "the run's", None)
+        pruned, _ = prune(data, by_split(labels, "the run's", "the run's split"), Pruning(0.8), no_progress, None)
         return pruned.locus_ids.tolist()
 
     scrambled = genotypes.copy()
@@ -213,8 +215,9 @@ def test_genotypes_on_disk_are_pruned_alike(tmp_path):
     genotypes = linked(200, 100, seed=6)
     labels = paper_split(200)
     on_disk = DiskGenotypes.write(tmp_path, [genotypes[:90], genotypes[90:]], 100, genotypes.dtype)
-    in_memory, said = prune(dataset_of(genotypes), labels, Pruning(0.8), no_progress, "the run's", tmp_path)
-    streamed, said_too = prune(dataset_of(on_disk), labels, Pruning(0.8), no_progress, "the run's", tmp_path)
+    deciding = by_split(labels, "the run's", "the run's split")
+    in_memory, said = prune(dataset_of(genotypes), deciding, Pruning(0.8), no_progress, tmp_path)
+    streamed, said_too = prune(dataset_of(on_disk), deciding, Pruning(0.8), no_progress, tmp_path)
     assert isinstance(streamed.genotypes, DiskGenotypes)
     np.testing.assert_array_equal(streamed.genotypes[:], in_memory.genotypes)
     assert said == said_too
@@ -241,7 +244,10 @@ def test_pruning_in_a_run_uses_its_own_split_and_says_when_another_saw_test_samp
     assert gpmap("simulate", *cross, "hydra.run.dir=raw").returncode == 0
     pruned = gpmap("simulate", *cross, "hydra.run.dir=pruned", "prune.max_abs_r=0.8")
     assert pruned.returncode == 0, pruned.stderr
-    assert "LD pruning at |r| 0.8 on the train and validation samples of paper split" in pruned.stderr
+    assert (
+        "LD pruning at |r| 0.8 on the train and validation samples of the published split (computed): kept"
+        in pruned.stderr
+    )
     run = ("train", "model=ridge", "data=file")
     own = gpmap(*run, "data.path=raw/dataset.h5", "prune.max_abs_r=0.8", "hydra.run.dir=own")
     assert own.returncode == 0, own.stderr
@@ -253,7 +259,7 @@ def test_pruning_in_a_run_uses_its_own_split_and_says_when_another_saw_test_samp
     assert same.returncode == 0
     assert "has seen" not in same.stderr
     named = gpmap(*run, "data.path=raw/dataset.h5", "prune.max_abs_r=0.8", "prune.split=paper", "hydra.run.dir=named")
-    assert "of paper split" in named.stderr
+    assert "samples of the published split (computed): kept" in named.stderr
     assert "has seen" in named.stderr
     scored = gpmap("evaluate", "run=own", "hydra.run.dir=scored")  # on the data of the run: loci match by id
     assert scored.returncode == 0, scored.stderr

@@ -23,7 +23,9 @@ from gpmap_cli.dataset.contents import SPLIT_NAMES, Dataset
 from gpmap_cli.dataset.disk_genotypes import select_rows
 from gpmap_cli.dataset.splits import Labels, make_split, split_hash
 from gpmap_cli.errors import FitFailed, InputError, Interrupted
-from gpmap_cli.ld_pruning.writing import prune, pruning_labels, test_samples_seen
+from gpmap_cli.ld_pruning.dataset_pruning import prune
+from gpmap_cli.ld_pruning.deciding import ALL_SAMPLES, by_split, deciding_samples
+from gpmap_cli.ld_pruning.record import what_pruning_has_seen
 from gpmap_cli.report.tables import run_table
 from gpmap_cli.run_dir.checkpoints import LastCheckpoint
 from gpmap_cli.run_dir.layout import COMPLETED, FAILED, INTERRUPTED, RUNNING, RunDirectory, RunLog
@@ -180,25 +182,16 @@ class _Run:
         """The loci that LD pruning keeps, where it is asked for; says so when it has seen test samples' genotypes."""
         pruning = self._config.prune
         if pruning.is_on:
-            split = "the run's"
-            deciding = labels
             if pruning.split is not None:
-                found, split = pruning_labels(pruning, dataset)
-                deciding = labels if found is None else found
-            dataset, said = prune(dataset, deciding, pruning, progress_bar, split, self._directory.path)
-            if pruning.split is not None:
-                dataset.splits[split] = deciding
+                deciding = deciding_samples(pruning, dataset)
+            else:
+                deciding = ALL_SAMPLES if pruning.rows == "all" else by_split(labels, "the run's", "the run's split")
+            dataset, said = prune(dataset, deciding, pruning, progress_bar, self._directory.path)
+            if pruning.split is not None and deciding.labels is not None:
+                dataset.splits[deciding.split] = deciding.labels
             log.info("%s", said)
-        seen = test_samples_seen(dataset, labels)
-        if seen:
-            log.info(
-                "LD pruning has seen the genotypes (and no phenotype) of %d of this run's test samples; it was decided"
-                " on %s",
-                seen,
-                "all samples"
-                if dataset.provenance["prune_rows"] == "all"
-                else f"splits/{dataset.provenance['prune_split']}",
-            )
+        for line in what_pruning_has_seen(dataset, labels):
+            log.info("%s", line)
         return dataset
 
     def _fitted(self, dataset: Dataset, labels: Labels, device: str) -> FittedPredictor:

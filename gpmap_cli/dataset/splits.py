@@ -14,6 +14,7 @@ from gpmap_cli.errors import InputError, did_you_mean
 from gpmap_cli.random_streams import stream
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
+PAPER = "paper"  # the name under which a file stores the published split
 Labels = NDArray[np.int8]
 
 

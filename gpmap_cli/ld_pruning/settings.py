@@ -19,3 +19,9 @@ class Pruning:
     @property
     def is_on(self) -> bool:
         return self.max_abs_r is not None
+
+    @property
+    def threshold(self) -> float:
+        """The largest |r| of two kept loci; to be asked only where pruning is on."""
+        assert self.max_abs_r is not None
+        return self.max_abs_r

@@ -23,8 +23,8 @@ from gpmap_cli.errors import InputError, did_you_mean, listing
 from gpmap_cli.prepare.dryad.genotypes import GenotypeText
 from gpmap_cli.prepare.dryad.phenotypes import read_phenotype
 from gpmap_cli.prepare.incoming import Incoming
-from gpmap_cli.prepare.job import Progress
 from gpmap_cli.prepare.sources.dryad import Settings
+from gpmap_cli.progress import Progress
 
 PUBLISHED_ORDER = (
     *("23C", "25C", "27C", "30C", "33C", "35C", "37C"),
