@@ -193,6 +193,32 @@ def test_a_stored_split_decides_before_the_computed_one(tmp_path):
         np.testing.assert_array_equal(file.load().genotypes, genotypes[:, naive(genotypes[stored != TEST], 0.9)])
 
 
+@pytest.mark.parametrize(
+    ("stored", "deciding"),
+    [
+        ({}, "the published split (computed)"),
+        ({"zenodo": 1}, "the stored split `zenodo`"),
+        ({"zenodo": 1, "paper": 2}, "the stored split `paper`"),
+        ({"zenodo": 1, "other": 2}, "the published split (computed)"),
+    ],
+)
+def test_which_split_decides_where_none_is_named(tmp_path, stored, deciding):
+    genotypes = linked(120, 80, seed=4)
+    dataset = dataset_of(genotypes)
+    dataset.splits.clear()
+    dataset.splits.update({name: ((np.arange(120) // 7 + shift) % 3).astype(np.int8) for name, shift in stored.items()})
+    before = set(dataset.splits)
+    [said] = write_pruned(tmp_path / "x.h5", stream_of(dataset), Pruning(0.9), False, no_progress)
+    assert f"on the train and validation samples of {deciding}: kept" in said
+    name = deciding.split("`")[1] if "`" in deciding else "paper"
+    labels = dataset.splits.get(name, paper_split(120))
+    with DatasetFile(tmp_path / "x.h5") as file:
+        read = file.load()
+    np.testing.assert_array_equal(read.genotypes, genotypes[:, naive(genotypes[labels != TEST], 0.9)])
+    assert read.provenance["prune_split"] == name
+    assert set(read.splits) == before | ({"paper"} if name == "paper" else set())
+
+
 def test_test_samples_have_no_say():
     """Other genotypes of the test samples leave the kept loci alone; other ones of the rest do not."""
     genotypes = linked(200, 100, seed=6)

@@ -21,7 +21,7 @@ from gpmap_cli.data_source import Source, open_source
 from gpmap_cli.dataset.coding import CodedGenotypes, GenotypeCoding, PhenotypeScale, Samples
 from gpmap_cli.dataset.contents import SPLIT_NAMES, Dataset
 from gpmap_cli.dataset.disk_genotypes import select_rows
-from gpmap_cli.dataset.splits import Labels, make_split, split_hash
+from gpmap_cli.dataset.splits import PAPER, Labels, make_split, split_hash, which_paper_split
 from gpmap_cli.errors import FitFailed, InputError, Interrupted
 from gpmap_cli.ld_pruning.dataset_pruning import prune
 from gpmap_cli.ld_pruning.deciding import ALL_SAMPLES, by_split, deciding_samples
@@ -142,6 +142,8 @@ class _Run:
         if not dataset.environment_names:
             raise InputError(f"data `{self._source.name}` have no phenotypes", "train on data with phenotypes")
         labels = make_split(config.split, dataset, config.root.seed)
+        if config.split.method == PAPER:
+            log.info("split=paper: %s", which_paper_split(dataset))
         dataset = self._pruned(dataset, labels)
         self._seconds["load"] = time.perf_counter() - began
         self._metrics["seconds"]["load"] = self._seconds["load"]

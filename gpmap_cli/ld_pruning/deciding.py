@@ -32,10 +32,15 @@ def by_split(labels: Labels, split: str, which: str) -> Deciding:
 
 
 def deciding_samples(pruning: Pruning, tables: Dataset) -> Deciding:
-    """Who decides: the published split, or the stored one that `prune.split` names."""
+    """Who decides: `splits/paper` or, where it is not stored, the only split that is, or else the published one.
+
+    A dataset that came with one split of its own is meant to be scored by it. `prune.split` names another.
+    """
     if pruning.rows == "all":
         return ALL_SAMPLES
-    name, stored = pruning.split or PAPER, tables.splits
+    name, stored = pruning.split, tables.splits
+    if name is None:
+        name = next(iter(stored)) if len(stored) == 1 else PAPER
     if name in stored:
         return by_split(stored[name], name, f"the stored split `{name}`")
     if name != PAPER:
