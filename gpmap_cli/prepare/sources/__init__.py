@@ -1,7 +1,8 @@
 """The choices of `source=`. Each is one module here and one file in `configs/source/`; nothing else names them.
 
-A module defines `Settings` (a frozen dataclass) and `prepare(settings, job)`, which writes `job.out` and returns
-the lines that say what was found, kept and left out. No array library is imported at module level.
+A module defines `Settings` (a frozen dataclass derived from SourceSettings) and `prepare(settings, job)`, which writes
+`job.out` and returns the lines that say what was found, kept and left out. No array library is imported at module
+level.
 """
 
 from __future__ import annotations
@@ -28,5 +29,7 @@ def settings_class(name: str) -> type:
 def module(name: str) -> ModuleType:
     """The module of a source."""
     if name not in names():
-        raise InputError(f"`{name}` is not a source of this program", did_you_mean(name, names(), "source="))
+        raise InputError(
+            f"`{name}` is not a source of this program", did_you_mean(name, names(), "source=", limit=len(names()))
+        )
     return import_module(f"{__name__}.{name}")
