@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import NoneType
 from typing import Any, Literal
 
 from gpmap_cli import models
@@ -12,6 +13,7 @@ from gpmap_cli.dataset.settings import FileData, Split
 from gpmap_cli.errors import InputError, Problem, did_you_mean
 from gpmap_cli.ld_pruning.settings import Pruning
 from gpmap_cli.prepare import sources
+from gpmap_cli.prepare.source_settings import SourceSettings
 from gpmap_cli.settings import Group, fill, num_bytes, setting
 from gpmap_cli.simulate.settings import SimulatedData
 from gpmap_cli.simulate.yeast_settings import YeastSyntheticData
@@ -65,7 +67,7 @@ class PredictRoot:
 class PrepareRoot:
     out: str = setting()
     overwrite: bool = False
-    name: str | None = None
+    name: str | None = None  # of a public deposit; sources that know none say so (SourceSettings.job_problems)
 
 
 @dataclass(frozen=True)
@@ -201,9 +203,10 @@ def load_config(command: str, mapping: Mapping[str, Any]) -> Config:
             problems.append(Problem(f"{name} must be one of its choices, got `{part}`", f"see gpmap {command} --help"))
             continue
         groups[name] = _fill_group(name, part, problems)
-    source = groups.get("source")
-    if isinstance(root, PrepareRoot) and root.name is not None and not hasattr(source, "deposit") and source:
-        problems.append(Problem(f"name is not a setting of source={source.name}", "leave name=... out"))
+    source, deposit = groups.get("source"), own.get("name")
+    if isinstance(source, SourceSettings) and isinstance(deposit, (str, int, float, NoneType)):
+        deposit = None if deposit is None else str(deposit)
+        problems += source.job_problems(deposit, groups.get("prune") or Pruning())
     if problems:
         raise InputError(problems)
     return Config(command, root, groups)
@@ -223,7 +226,8 @@ def _fill_group(name: str, part: Mapping[str, Any], problems: list[Problem]) -> 
     kinds = sources if name == "source" else models
     known = kinds.names()
     if chosen not in known:
-        problems.append(Problem(f"`{chosen}` is not a {name} of this program", did_you_mean(chosen, known, f"{name}=")))
+        hint = did_you_mean(chosen, known, f"{name}=", limit=len(known))
+        problems.append(Problem(f"`{chosen}` is not a {name} of this program", hint))
         return None
     return fill(kinds.settings_class(chosen), part, Group(prefix, chosen), problems)
 

@@ -36,9 +36,7 @@ def make_split(settings: Split, dataset: Dataset, seed: int) -> Labels:
     if settings.method == "random":
         labels = random_split(num_samples, settings.test_fraction, settings.validation_fraction, rng)
     elif settings.method == "paper":
-        labels = dataset.splits.get(PAPER)
-        if labels is None:
-            labels = paper_split(num_samples)
+        labels = dataset.splits[PAPER] if PAPER in dataset.splits else paper_split(num_samples)
     elif settings.method == "file":
         labels = stored_split(dataset, settings.name)
     else:
