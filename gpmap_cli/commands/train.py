@@ -65,7 +65,7 @@ def resume(path: Path) -> None:
 
 def _run_again(config: Config, directory: RunDirectory, source: Source) -> None:
     """A job of a sweep that is run again in the same directory: done jobs stay, others go on."""
-    if directory.read_config() != config.mapping():
+    if not _is_same(directory.read_config(), config):
         raise InputError(
             f"{directory.path}: this directory holds a run of another configuration",
             "choose another hydra.sweep.dir",
@@ -76,6 +76,14 @@ def _run_again(config: Config, directory: RunDirectory, source: Source) -> None:
         return
     log.info("continuing %s", directory.path)
     _Run(config, directory, source).go()
+
+
+def _is_same(stored: dict[str, Any], config: Config) -> bool:
+    """Whether a run's stored configuration is this one; settings that came later have their defaults in it."""
+    try:
+        return load_config("train", stored).mapping() == config.mapping()
+    except InputError:  # it has settings of another version, or was never one of `train`
+        return False
 
 
 def _is_completed(directory: RunDirectory) -> bool:
