@@ -127,10 +127,10 @@ def test_all_problems_come_at_once_and_rules_across_fields_wait():
 
 @dataclass(frozen=True)
 class Sizes(Ruled):
+    unit: str = setting()
     low: int = setting(1, minimum=0)
     high: int = setting(2, minimum=0)
     names: tuple[str, ...] = ()
-    unit: str = setting()
 
     def rules(self):
         return self._range_problems, self._name_problems
@@ -163,7 +163,7 @@ def test_rules_run_as_far_as_the_fields_they_read_are_right(values, expected):
     assert len(problems) == len(expected)
     for problem, text in zip(problems, expected, strict=True):
         assert problem.message.startswith(text)
-    assert fill(Sizes, {"names": "a", "unit": "m"}, Group("", ""), []) == Sizes(names=("a",), unit="m")
+    assert fill(Sizes, {"names": "a", "unit": "m"}, Group("", ""), []) == Sizes("m", names=("a",))
 
 
 anything = st.recursive(
