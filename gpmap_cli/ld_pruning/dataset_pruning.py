@@ -32,7 +32,8 @@ def prune(
     with ExitStack() as stack:
         loci: MatrixLoci | ScratchLoci
         if isinstance(genotypes, DiskGenotypes):
-            loci = stack.enter_context(ScratchLoci(directory, dataset.num_loci, genotypes.dtype.name))
+            num_rows, num_loci = genotypes.shape
+            loci = stack.enter_context(ScratchLoci(directory, num_loci, genotypes.dtype.name, num_rows))
             for start in range(0, len(genotypes), _ROWS):
                 loci.append(genotypes[start : start + _ROWS])
             loci.finish()
@@ -43,7 +44,8 @@ def prune(
             pruned = kept_loci(loci, pruning.threshold, advance)
         kept: StoredGenotypes
         if isinstance(loci, ScratchLoci):
-            kept = DiskGenotypes.write(directory, loci.row_blocks(pruned.kept), len(pruned.kept), genotypes.dtype)
+            blocks = loci.row_blocks(pruned.kept)
+            kept = DiskGenotypes.write(directory, blocks, len(pruned.kept), genotypes.dtype, len(genotypes))
         else:
             kept = genotypes[:, pruned.kept]
     said = what_was_dropped(pruned, dataset.num_loci, pruning, deciding)

@@ -23,8 +23,8 @@ def write_pruned(
     Genotypes wait in a scratch file beside `path`, so memory is that of a block and some loci, whatever N and L.
     """
     refuse_existing(path, overwrite)
-    num_loci = stream.shape[1]
-    with ScratchLoci(Path(path).absolute().parent, num_loci, stream.genotype_type) as scratch:
+    num_rows, num_loci = stream.shape
+    with ScratchLoci(Path(path).absolute().parent, num_loci, stream.genotype_type, num_rows) as scratch:
         for block in stream.blocks:
             scratch.append(block)
         scratch.finish()
