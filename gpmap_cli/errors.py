@@ -64,12 +64,12 @@ def listing(items: Iterable[str], limit: int = 12) -> str:
     return shown if len(items) <= limit else f"{shown} and {len(items) - limit} more"
 
 
-def did_you_mean(word: str, choices: Iterable[str], prefix: str = "") -> str:
-    """A hint for a word that is not among the choices: the nearest one, or all of them."""
+def did_you_mean(word: str, choices: Iterable[str], prefix: str = "", limit: int = 12) -> str:
+    """A hint for a word that is not among the choices: the nearest one, or the choices, at most `limit` of them."""
     choices = list(choices)
     guess = nearest(word, choices)
     if guess is not None:
         return f"did you mean {prefix}{guess}?"
     if not choices:
         return "there is nothing to choose from here"
-    return f"choose from {listing(prefix + choice for choice in choices)}"
+    return f"choose from {listing((prefix + choice for choice in choices), limit)}"

@@ -11,11 +11,12 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from gpmap_cli.errors import Problem, did_you_mean, listing
+from gpmap_cli.errors import Problem, did_you_mean, listing, nearest
 
 T = TypeVar("T")
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
@@ -50,18 +51,35 @@ class Group:
     owner: str  # "attention", "train"
 
 
+Rule = Callable[[str], Iterable[Problem]]  # given the prefix of the keys
+
+
+class Ruled:
+    """Settings with rules that span fields, each checked as soon as the fields that it reads are right."""
+
+    def rules(self) -> tuple[Rule, ...]:
+        """The rules; one that reads a field that is wrong is left at what it has found before that."""
+        return ()
+
+    def problems(self, group: Group) -> list[Problem]:
+        """What is wrong by all rules."""
+        return [problem for rule in self.rules() for problem in rule(group.prefix)]
+
+
 def fill(cls: type[T], mapping: Mapping[str, Any], group: Group, problems: list[Problem]) -> T | None:
     """Fill the settings class from the mapping; append what is wrong and return None if anything is.
 
-    A class may define `problems(self, group) -> list[Problem]` for rules that span fields; it runs only
-    when every field by itself is right.
+    A class may be `Ruled`, or define `problems(self, group) -> list[Problem]`, for what spans fields: a rule runs
+    when the fields that it reads are right, whatever is wrong with others.
     """
     found: list[Problem] = []
+    wrong: set[str] = set()
     hints = typing.get_type_hints(cls)
     known = {item.name: item for item in dataclasses.fields(typing.cast(Any, cls))}
     values: dict[str, Any] = {}
     for key, raw in mapping.items():
         if key not in known:
+            wrong.add(nearest(str(key), known) or "")  # which was meant, most likely, and is not known then
             found.append(
                 Problem(
                     f"{group.prefix}{key} is not a setting of {group.owner}",
@@ -72,27 +90,56 @@ def fill(cls: type[T], mapping: Mapping[str, Any], group: Group, problems: list[
         name = group.prefix + str(key)
         try:
             value = _convert(raw, hints[key])
-        except _WrongValue as wrong:
-            found.append(Problem(f"{name} must be {wrong.wanted}, got {_shown(raw)}", _type_hint(wrong, name)))
+        except _WrongValue as other:
+            found.append(Problem(f"{name} must be {other.wanted}, got {_shown(raw)}", _type_hint(other, name)))
+            wrong.add(key)
             continue
         trouble = _out_of_range(value, known[key].metadata)
         if trouble:
             found.append(Problem(f"{name} must be {trouble}, got {_shown(raw)}", f"set {name} within its range"))
+            wrong.add(key)
             continue
         values[key] = value
     for key, item in known.items():
         unset = item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
         if key not in mapping and unset:
             found.append(Problem(f"{group.prefix}{key} is not set", f"add {group.prefix}{key}=..."))
-    if found:
-        problems.extend(found)
-        return None
-    made = cls(**values)
-    check: Callable[[Group], list[Problem]] | None = getattr(made, "problems", None)
-    if check is not None:
-        found = check(group)
+            wrong.add(key)
+    made = _with_gaps(cls, values, wrong & set(known)) if found else cls(**values)
+    found += _problems_across_fields(made, group)
     problems.extend(found)
     return None if found else made
+
+
+class _ReadsWrongField(Exception):
+    """A rule that spans fields has come to one whose value is not known."""
+
+
+def _with_gaps(cls: type[T], values: Mapping[str, Any], wrong: Iterable[str]) -> T:
+    """Settings for the rules alone: what is wrong cannot be read, what was not given has its default."""
+
+    def unreadable(_: object) -> Any:
+        raise _ReadsWrongField
+
+    made: T = object.__new__(type(cls.__name__, (cls,), {name: property(unreadable) for name in wrong}))
+    for item in dataclasses.fields(typing.cast(Any, cls)):
+        if item.default is not dataclasses.MISSING:
+            vars(made)[item.name] = item.default
+        elif item.default_factory is not dataclasses.MISSING:
+            vars(made)[item.name] = item.default_factory()
+    vars(made).update(values)
+    return made
+
+
+def _problems_across_fields(made: object, group: Group) -> Iterator[Problem]:
+    rules: tuple[Rule, ...] = ()
+    if isinstance(made, Ruled):
+        rules = made.rules()
+    elif hasattr(made, "problems"):
+        rules = (lambda _: made.problems(group),)
+    for rule in rules:
+        with suppress(_ReadsWrongField):
+            yield from rule(group.prefix)
 
 
 class _WrongValue(Exception):

@@ -74,6 +74,17 @@ def test_too_many_environments_for_the_embedding():
         model.fit(*split_samples(samples), context)
 
 
+@pytest.mark.parametrize("model", [Attention(AttentionSettings()), AttentionMultiEnv(MultiSettings())])
+def test_a_step_that_memory_cannot_hold_is_refused_before_the_fit(model):
+    """41,594 loci of a few samples: no machine holds the attention weights of that many pairs of loci."""
+    samples = make_samples(num_samples=60, num_loci=41_594)
+    schedule = TrainingSettings("test", 1, 64, 0.01)
+    with pytest.raises(InputError, match=r"a step of \d+ (samples|cells) at 41594 loci needs about") as refused:
+        model.fit(samples, samples, FitContext(0, ("a", "b"), schedule))
+    for word in ("prune.max_abs_r=0.94", "data.num_loci", "data.loci", "training.batch_size"):
+        assert word in refused.value.problems[0].hint
+
+
 def test_initial_weights_have_the_scale_asked_for():
     network = PublishedAttention(200, 12)
     network.draw(np.random.default_rng(0), 0.04)

@@ -136,6 +136,30 @@ def test_all_problems_are_reported_at_once(gpmap, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_rules_across_fields_do_not_wait_for_other_fields(gpmap):
+    result = gpmap(
+        "train", "data.noise=-1", "data.num_loci=5", "data.order=6", "split.seed=x", "split.test_fraction=0.9",
+        "split.validation_fraction=0.5", "memory_limit=lots", "seed=-1",
+    )  # fmt: skip
+    assert refused(
+        result,
+        "data.noise must be at least 0",
+        "data.order must be 1..data.num_loci (5), got `6`",
+        "split.seed must be a whole number",
+        "leave no training samples",
+        "memory_limit must be a size",
+        "seed must be at least 0",
+    )
+    assert result.stderr.count("error: ") == 6
+
+
+def test_all_choices_of_a_group_are_listed(gpmap):
+    result = gpmap("prepare", "source=foo", "out=x.h5")
+    assert refused(result, "`foo` is not a choice of source")
+    assert "more" not in result.stderr
+    assert all(f"`source={name}`" in result.stderr for name in sources.names())
+
+
 REFUSED = {
     "unknown command": (("tran",), "did you mean train?"),
     "unknown flag": (("train", "--multrun"), "did you mean --multirun?"),
@@ -168,6 +192,9 @@ REFUSED = {
     "launcher": (("train", "-m", "hydra/launcher=slrum", "seed=1"), "launcher"),
     "no group": (("train", "data=null"), "data is not set"),
     "impossible directory": (("train", "model=mean", *TINY, "hydra.run.dir=/proc/nowhere/run"), "cannot be made"),
+    "who decides nothing": (("train", "prune.rows=all"), "add prune.max_abs_r=0.94"),
+    "split of no pruning": (("simulate", "prune.split=paper"), "prune.split is about LD pruning, which is off"),
+    "all and some": (("train", "prune.max_abs_r=0.9", "prune.rows=all", "prune.split=paper"), "leave one of"),
     "fractions": (("train", "split.test_fraction=0.6", "split.validation_fraction=0.5"), "below 1"),
     "cuda": (("train", *TINY, "device=cuda", "training=debug"), "device=cpu"),
 }
@@ -501,6 +528,24 @@ def test_a_sweep_that_is_run_again_keeps_what_is_done(gpmap, tmp_path):
     other = gpmap("train", "-m", "model=ridge", *TINY, "hydra.sweep.dir=sweep", "seed=0,3")
     assert other.returncode == 1
     assert "another configuration" in other.stderr
+
+
+def test_a_sweep_of_before_a_setting_existed_is_run_again(gpmap, tmp_path):
+    words = ("train", "-m", "model=mean", *TINY, "hydra.sweep.dir=sweep", "seed=0,1")
+    gpmap(*words)
+    for seed in (0, 1):
+        path = tmp_path / "sweep" / f"seed-{seed}" / "config.yaml"
+        older = yaml.safe_load(path.read_text())
+        del older["prune"], older["memory_limit"]
+        path.write_text(yaml.safe_dump(older))
+    (tmp_path / "sweep" / "seed-1" / "metrics.json").unlink()
+    again = gpmap(*words)
+    assert again.returncode == 0, again.stderr
+    assert f"{Path('sweep/seed-0')} is completed already" in again.stderr
+    assert f"continuing {Path('sweep/seed-1')}" in again.stderr
+    assert gpmap("train", "resume=sweep/seed-1").returncode == 0
+    other = gpmap(*words, "memory_limit=1GB")
+    assert all(f"error: sweep/seed-{seed}: this directory holds a run of another" in other.stderr for seed in (0, 1))
 
 
 def test_an_experiment_may_hold_its_own_sweep(gpmap, tmp_path):

@@ -255,7 +255,7 @@ def test_more_than_memory_holds_is_refused(path, monkeypatch):
     with pytest.raises(InputError, match=r"`loci/id` needs .* GB of memory"):
         read_all(path)
     write_dataset(path, example(), overwrite=True)
-    monkeypatch.setattr("gpmap_cli.dataset.hdf5.os.sysconf", lambda name: 10)
+    monkeypatch.setattr("gpmap_cli.dataset.physical_memory.os.sysconf", lambda name: 10)
     with (
         DatasetFile.__new__(DatasetFile) if False else pytest.raises(InputError, match="of memory and the machine has")
     ):

@@ -19,8 +19,7 @@ from gpmap_cli.errors import InputError
 from gpmap_cli.ld_pruning.settings import Pruning
 from gpmap_cli.prepare.download import web
 from gpmap_cli.prepare.download.deposits import KNOWN, find_deposit
-from gpmap_cli.prepare.job import Job
-from gpmap_cli.prepare.sources.download import Settings, prepare
+from gpmap_cli.prepare.sources.download import Settings
 
 pytest_plugins = ("download_fixtures",)
 
@@ -53,6 +52,25 @@ REFUSED = {
     "pruned": (("source=download", "name=yeast_zenodo_split", "prune.max_abs_r=0.9"), "leave prune.max_abs_r out"),
     "no registry": (("source=download", "name=a", "source.registry=nowhere.yaml"), "nowhere.yaml: there is no such"),
 }
+
+
+def test_name_and_pruning_are_checked_with_the_rest_of_the_configuration(gpmap, tmp_path):
+    result = gpmap("prepare", "source=download", "name=yeast_nguyenba2021", "prune.max_abs_r=0.9", "source.dposit=x")
+    assert result.returncode == 2
+    assert "error: out is not set" in result.stderr
+    assert "did you mean source.deposit?" in result.stderr
+    result = gpmap("prepare", "source=download", "name=yeast_nguyenba2021", "prune.max_abs_r=0.9", "overwrite=maybe")
+    for text in (
+        "did you mean name=yeast_nguyenba2022?",
+        "makes no dataset to prune",
+        "out is not set",
+        "overwrite must",
+    ):
+        assert text in result.stderr
+    assert result.stderr.count("error: ") == 4
+    other = gpmap("prepare", "source=notebook_checkpoint", "name=a", "prune.max_abs_r=0.9", "source.path=x", "out=y")
+    assert "source=notebook_checkpoint makes no dataset to prune" in other.stderr
+    assert "name is not a setting of source=notebook_checkpoint" in other.stderr
 
 
 @pytest.mark.parametrize(("words", "text"), REFUSED.values(), ids=REFUSED)
@@ -395,5 +413,5 @@ def test_a_listing_that_breaks_off_is_asked_for_again(fetch, server, out):
 
 
 def test_nothing_is_pruned():
-    with pytest.raises(InputError, match="prunes nothing"):
-        prepare(Settings(deposit="yeast_zenodo_split"), Job("raw", pruning=Pruning(max_abs_r=0.9)))
+    [problem] = Settings(deposit="yeast_zenodo_split").job_problems(None, Pruning(max_abs_r=0.9))
+    assert "source=download makes no dataset to prune" in problem.message

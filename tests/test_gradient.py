@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import make_samples, split_samples
 
-from gpmap_cli.errors import FitFailed, Interrupted
+from gpmap_cli.errors import FitFailed, InputError, Interrupted
 from gpmap_cli.models.attention import Attention, Settings
 from gpmap_cli.training.context import FitContext, Silent
 from gpmap_cli.training.gradient import fit_each, scheduled_rate
@@ -139,6 +139,30 @@ def test_a_diverging_fit_says_so():
     wild = TrainingSettings("test", 50, 32, 1e6, schedule="constant", initial_scale=5.0)
     with pytest.raises(FitFailed, match=r"loss became (nan|inf).*environment a.*lower training.learning_rate"):
         fit(schedule=wild)
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"),
+        MemoryError(),
+        RuntimeError("shapes do not match"),
+    ],
+    ids=["cpu", "cuda", "python", "a bug"],
+)
+def test_memory_that_runs_out_is_no_bug(monkeypatch, trouble):
+    def fail(*_):
+        raise trouble
+
+    monkeypatch.setattr(torch.Tensor, "backward", fail)
+    if "shapes" in str(trouble):
+        with pytest.raises(RuntimeError, match="shapes"):
+            fit()
+        return
+    with pytest.raises(InputError, match="does not fit into memory") as refused:
+        fit()
+    assert "training.batch_size" in refused.value.problems[0].hint
 
 
 def test_history_rows():

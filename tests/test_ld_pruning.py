@@ -15,11 +15,13 @@ from gpmap_cli.dataset.row_stream import RowStream
 from gpmap_cli.dataset.splits import TEST, paper_split
 from gpmap_cli.errors import InputError
 from gpmap_cli.ld_pruning import greedy
+from gpmap_cli.ld_pruning.dataset_pruning import prune
+from gpmap_cli.ld_pruning.deciding import by_split
 from gpmap_cli.ld_pruning.greedy import kept_loci
 from gpmap_cli.ld_pruning.loci import MatrixLoci, ScratchLoci
 from gpmap_cli.ld_pruning.settings import Pruning
-from gpmap_cli.ld_pruning.writing import prune, write_pruned
-from gpmap_cli.prepare.job import no_progress
+from gpmap_cli.ld_pruning.writing import write_pruned
+from gpmap_cli.progress import no_progress
 
 
 def naive(genotypes, max_abs_r):
@@ -191,6 +193,32 @@ def test_a_stored_split_decides_before_the_computed_one(tmp_path):
         np.testing.assert_array_equal(file.load().genotypes, genotypes[:, naive(genotypes[stored != TEST], 0.9)])
 
 
+@pytest.mark.parametrize(
+    ("stored", "deciding"),
+    [
+        ({}, "the published split (computed)"),
+        ({"zenodo": 1}, "the stored split `zenodo`"),
+        ({"zenodo": 1, "paper": 2}, "the stored split `paper`"),
+        ({"zenodo": 1, "other": 2}, "the published split (computed)"),
+    ],
+)
+def test_which_split_decides_where_none_is_named(tmp_path, stored, deciding):
+    genotypes = linked(120, 80, seed=4)
+    dataset = dataset_of(genotypes)
+    dataset.splits.clear()
+    dataset.splits.update({name: ((np.arange(120) // 7 + shift) % 3).astype(np.int8) for name, shift in stored.items()})
+    before = set(dataset.splits)
+    [said] = write_pruned(tmp_path / "x.h5", stream_of(dataset), Pruning(0.9), False, no_progress)
+    assert f"on the train and validation samples of {deciding}: kept" in said
+    name = deciding.split("`")[1] if "`" in deciding else "paper"
+    labels = dataset.splits.get(name, paper_split(120))
+    with DatasetFile(tmp_path / "x.h5") as file:
+        read = file.load()
+    np.testing.assert_array_equal(read.genotypes, genotypes[:, naive(genotypes[labels != TEST], 0.9)])
+    assert read.provenance["prune_split"] == name
+    assert set(read.splits) == before | ({"paper"} if name == "paper" else set())
+
+
 def test_test_samples_have_no_say():
     """Other genotypes of the test samples leave the kept loci alone; other ones of the rest do not."""
     genotypes = linked(200, 100, seed=6)
@@ -198,7 +226,7 @@ def test_test_samples_have_no_say():
 
     def kept(changed):
         data = dataset_of(changed)
-        pruned, _ = prune(data, labels, Pruning(0.8), no_progress, "the run's", None)
+        pruned, _ = prune(data, by_split(labels, "the run's", "the run's split"), Pruning(0.8), no_progress, None)
         return pruned.locus_ids.tolist()
 
     scrambled = genotypes.copy()
@@ -213,8 +241,9 @@ def test_genotypes_on_disk_are_pruned_alike(tmp_path):
     genotypes = linked(200, 100, seed=6)
     labels = paper_split(200)
     on_disk = DiskGenotypes.write(tmp_path, [genotypes[:90], genotypes[90:]], 100, genotypes.dtype)
-    in_memory, said = prune(dataset_of(genotypes), labels, Pruning(0.8), no_progress, "the run's", tmp_path)
-    streamed, said_too = prune(dataset_of(on_disk), labels, Pruning(0.8), no_progress, "the run's", tmp_path)
+    deciding = by_split(labels, "the run's", "the run's split")
+    in_memory, said = prune(dataset_of(genotypes), deciding, Pruning(0.8), no_progress, tmp_path)
+    streamed, said_too = prune(dataset_of(on_disk), deciding, Pruning(0.8), no_progress, tmp_path)
     assert isinstance(streamed.genotypes, DiskGenotypes)
     np.testing.assert_array_equal(streamed.genotypes[:], in_memory.genotypes)
     assert said == said_too
@@ -241,7 +270,10 @@ def test_pruning_in_a_run_uses_its_own_split_and_says_when_another_saw_test_samp
     assert gpmap("simulate", *cross, "hydra.run.dir=raw").returncode == 0
     pruned = gpmap("simulate", *cross, "hydra.run.dir=pruned", "prune.max_abs_r=0.8")
     assert pruned.returncode == 0, pruned.stderr
-    assert "LD pruning at |r| 0.8 on the train and validation samples of paper split" in pruned.stderr
+    assert (
+        "LD pruning at |r| 0.8 on the train and validation samples of the published split (computed): kept"
+        in pruned.stderr
+    )
     run = ("train", "model=ridge", "data=file")
     own = gpmap(*run, "data.path=raw/dataset.h5", "prune.max_abs_r=0.8", "hydra.run.dir=own")
     assert own.returncode == 0, own.stderr
@@ -253,12 +285,36 @@ def test_pruning_in_a_run_uses_its_own_split_and_says_when_another_saw_test_samp
     assert same.returncode == 0
     assert "has seen" not in same.stderr
     named = gpmap(*run, "data.path=raw/dataset.h5", "prune.max_abs_r=0.8", "prune.split=paper", "hydra.run.dir=named")
-    assert "of paper split" in named.stderr
+    assert "samples of the published split (computed): kept" in named.stderr
     assert "has seen" in named.stderr
     scored = gpmap("evaluate", "run=own", "hydra.run.dir=scored")  # on the data of the run: loci match by id
     assert scored.returncode == 0, scored.stderr
     metrics = [(tmp_path / name / "metrics.csv").read_text() for name in ("own", "scored")]
     assert metrics[0] == metrics[1]
+
+
+def test_every_step_of_pruning_stays_on_record(gpmap, tmp_path):
+    """Pruned on all samples, then by a split, then in a run by its own: the run hears of the first two."""
+    cross = ("data.num_samples=300", "data.num_loci=200", "data.linkage=cross", "data.order=2", "seed=3")
+    gpmap("simulate", *cross, "hydra.run.dir=raw", "prune.max_abs_r=0.9", "prune.rows=all")
+    prepare = ("prepare", "source=dataset", "source.path=raw/dataset.h5", "out=twice.h5", "prune.split=paper")
+    twice = gpmap(*prepare, "prune.max_abs_r=0.8")
+    assert twice.returncode == 0, twice.stderr
+    with DatasetFile("twice.h5") as file:
+        told = {name: value for name, value in file.provenance.items() if name.startswith("prune_")}
+        num_loci = file.num_loci
+    assert (told["prune_1_max_abs_r"], told["prune_1_rows"], told["prune_1_split"]) == (0.9, "all", "all")
+    assert (told["prune_max_abs_r"], told["prune_rows"], told["prune_split"]) == (0.8, "train_validation", "paper")
+    assert told["prune_1_num_loci_before"] == 200 > told["prune_num_loci_before"] > num_loci
+    run = ("train", "model=mean", "data=file", "data.path=twice.h5")
+    for words in ((), ("prune.max_abs_r=0.5",)):
+        result = gpmap(*run, *words)
+        assert result.returncode == 0, result.stderr
+        seen = [line for line in result.stderr.splitlines() if "has seen the genotypes (and no phenotype)" in line]
+        assert [line.split("decided on ")[1] for line in seen] == ["all samples", "splits/paper"]
+        assert "of 45 of this run's test samples" in seen[0]
+    own = gpmap(*run, "split=paper")
+    assert own.stderr.count("has seen the genotypes") == 1
 
 
 @pytest.mark.parametrize("word", ["prune.max_abs_r=1.5", "prune.rows=test", "prune.max_r=0.9", "prune=none"])

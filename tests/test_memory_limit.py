@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
+from shutil import _ntuple_diskusage as Usage
 
 import numpy as np
 import pytest
@@ -13,10 +16,15 @@ from dataset_examples import example
 
 from gpmap_cli.dataset.coding import CodedGenotypes, GenotypeCoding
 from gpmap_cli.dataset.contents import Dataset
-from gpmap_cli.dataset.disk_genotypes import DiskGenotypes, select_rows
+from gpmap_cli.dataset.disk_genotypes import DiskGenotypes, select_loci, select_rows
 from gpmap_cli.dataset.file import DatasetFile
+from gpmap_cli.dataset.row_stream import RowStream
 from gpmap_cli.dataset.writer import DatasetWriter, put_all_but_genotypes, write_dataset
 from gpmap_cli.errors import InputError
+from gpmap_cli.ld_pruning.loci import ScratchLoci
+from gpmap_cli.ld_pruning.settings import Pruning
+from gpmap_cli.ld_pruning.writing import write_pruned
+from gpmap_cli.progress import no_progress
 from gpmap_cli.settings import num_bytes
 from gpmap_cli.training.batches import DeviceGenotypes
 
@@ -42,6 +50,13 @@ def test_rows_on_disk_are_those_of_the_array(tmp_path, genotype_type):
             found = view[key]
             assert found.dtype == genotypes.dtype
             np.testing.assert_array_equal(found, array[key])
+        loci = np.array([6, 1, 2, 4])
+        part, expected = select_loci(view, loci), array[:, loci]
+        assert part.shape == expected.shape
+        np.testing.assert_array_equal(select_loci(part, loci[2:] - 1)[:], expected[:, [1, 3]])
+        np.testing.assert_array_equal(select_rows(part, np.array([9, 0]))[:], expected[[9, 0]])
+        for key in KEYS:
+            np.testing.assert_array_equal(part[key], expected[key])
     assert list(tmp_path.iterdir()) == []  # the file has no name
 
 
@@ -111,10 +126,80 @@ def test_simulated_data_and_pruning_from_disk(gpmap, tmp_path):
     assert results[0] == results[1]
 
 
-def test_no_room_for_the_scratch_file_is_said(tmp_path):
+def test_no_room_for_the_scratch_file_is_said(tmp_path, monkeypatch):
+    monkeypatch.delenv("TMPDIR", raising=False)
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="no room for the genotypes"):
+    with pytest.raises(InputError, match="no room for the scratch file of genotypes"):
         DiskGenotypes.write(tmp_path / "file", [], 3, np.dtype(np.int8))
+    with pytest.raises(InputError, match="no room for the scratch file of genotypes"):
+        ScratchLoci(tmp_path / "file", 3, "int8")
+
+
+def test_what_will_not_fit_the_disk_is_refused_before_it_is_written(tmp_path, monkeypatch):
+    monkeypatch.delenv("TMPDIR", raising=False)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**10, 10**10 - 5999, 5999))
+    blocks = (np.zeros((num_rows, 3), np.int8) for num_rows in (1000, 1000))
+    with pytest.raises(InputError, match=r"0\.0 GB are needed, 0\.0 GB are free") as refused:
+        DiskGenotypes.write(tmp_path, blocks, 3, np.dtype(np.int8), 2000)
+    assert "TMPDIR" in refused.value.problems[0].hint
+    assert len(next(blocks)) == 1000  # nothing was read
+    with pytest.raises(InputError, match="no room"):
+        ScratchLoci(tmp_path, 3, "float16", 1000)
+    dataset = example(100, 20)
+    write_dataset(tmp_path / "data.h5", replace(dataset, truth={}))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**10, 10**10 - 1999, 1999))
+    with DatasetFile(tmp_path / "data.h5") as file:
+        for write in (
+            lambda: file.stream().on_disk(tmp_path),
+            lambda: write_pruned(tmp_path / "x.h5", file.stream(), Pruning(0.9), False, no_progress),
+        ):
+            with pytest.raises(InputError, match="no room"):
+                write()
+    assert [path.name for path in tmp_path.iterdir()] == ["data.h5"]
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**10, 0, 2000))
+    with DatasetFile(tmp_path / "data.h5") as file:
+        assert isinstance(file.stream().on_disk(tmp_path).genotypes, DiskGenotypes)
+
+
+def test_scratch_files_lie_in_tmpdir_where_it_is_set(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "file"))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"file: no room .*\(.*exists"):
+        DiskGenotypes.write(tmp_path, [], 3, np.dtype(np.int8))
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict"])
+@pytest.mark.parametrize("genotype_type", ["int8", "float16"])
+def test_fitted_models_read_from_disk_alike(gpmap, tmp_path, command, genotype_type):
+    """The loci in another order than the model's, and more of them."""
+    dataset = replace(example(120, 10, genotype_type), truth={})
+    write_dataset("data.h5", dataset)
+    part = ("data=file", "data.path=data.h5", "data.loci=[locus_7,locus_2,locus_5,locus_3]")
+    gpmap("train", "model=attention", "training=debug", *part, "hydra.run.dir=run")
+    words = (command, "run=run", "data=file", "data.path=data.h5", *(("rows=test",) if command == "evaluate" else ()))
+    made = []
+    stream = RowStream.on_disk
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RowStream, "on_disk", lambda *given: made.append(given) or stream(*given))
+        for name, extra in (("memory", ()), ("disk", ("memory_limit=100",))):
+            result = gpmap(*words, f"hydra.run.dir={name}", *extra)
+            assert result.returncode == 0, result.stderr
+    assert len(made) == 1
+    results = [(tmp_path / name / "predictions.csv.gz").read_bytes() for name in ("memory", "disk")]
+    assert results[0] == results[1]
+    assert len(results[0]) > 500
+
+
+@pytest.mark.parametrize(("limit", "on_disk"), [(1201, True), (12 * 100 * 2.55 + 3, False)])
+def test_the_limit_counts_every_copy(gpmap, limit, on_disk):
+    """100 samples at 12 loci: whole, as train and validation rows, and as the rows that are measured."""
+    made = []
+    stream = RowStream.on_disk
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RowStream, "on_disk", lambda *given: made.append(given) or stream(*given))
+        words = ("train", "model=ridge", "data.num_samples=100", "data.num_loci=12", f"memory_limit={int(limit)}")
+        assert gpmap(*words).returncode == 0
+    assert bool(made) is on_disk
 
 
 def large_file(path, num_samples, num_loci):

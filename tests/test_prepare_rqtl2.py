@@ -345,7 +345,7 @@ def test_archives_that_are_refused(tmp_path, monkeypatch):
         (tmp_path / "x.zip").write_bytes(whole[:at] + bytes([whole[at] ^ 255]) + whole[at + 1 :])
         with suppress(InputError):
             assert read(tmp_path / "x.zip")[0].genotypes.shape == (2, 3)
-    monkeypatch.setattr("gpmap_cli.dataset.hdf5.os.sysconf", lambda name: 2**4)
+    monkeypatch.setattr("gpmap_cli.dataset.physical_memory.os.sysconf", lambda name: 2**4)
     (tmp_path / "x.zip").write_bytes(whole)
     assert "GB of memory" in refused(tmp_path / "x.zip")
 

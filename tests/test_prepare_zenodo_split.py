@@ -186,3 +186,18 @@ def test_from_the_command_line(gpmap, tmp_path):
         known = ~np.isnan(file.phenotypes()[file.splits["zenodo"] == 2, file.environment_names.index("30C")])
     assert scores["test"]["environments"]["30C"]["num_samples"] == known.sum()
     assert gpmap("prepare", "source=zenodo_split", "out=x.h5").returncode == 2
+
+
+def test_pruning_is_decided_by_the_split_that_came_with_the_data(gpmap, tmp_path):
+    as_directory(tmp_path / "data", arrays())
+    words = ("source=zenodo_split", "source.path=data", "out=yeast.h5", "prune.max_abs_r=0.94")
+    result = gpmap("prepare", *words)
+    assert result.returncode == 0, result.stderr
+    assert "on the train and validation samples of the stored split `zenodo`" in result.stderr
+    with DatasetFile(tmp_path / "yeast.h5") as file:
+        assert set(file.splits) == {"zenodo"}
+    words = ("data=file", "data.path=yeast.h5", "split=file", "split.name=zenodo")
+    assert "has seen the genotypes" not in gpmap("train", "model=mean", *words).stderr
+    computed = gpmap("train", "model=mean", *words[:2], "split=paper")
+    assert "split=paper: computed from the number of samples" in computed.stderr
+    assert "has seen the genotypes" in computed.stderr

@@ -15,7 +15,7 @@ from gpmap_cli.dataset.settings import FileData, Split
 from gpmap_cli.errors import InputError, Problem, did_you_mean, listing, nearest, one_line
 from gpmap_cli.prepare import sources
 from gpmap_cli.prepare.sources.arrays import Settings as ArraysSource
-from gpmap_cli.settings import Group, fill, setting
+from gpmap_cli.settings import Group, Ruled, fill, setting
 from gpmap_cli.training.settings import TrainingSettings
 
 GROUP = Group("model.", "attention")
@@ -123,6 +123,47 @@ def test_all_problems_come_at_once_and_rules_across_fields_wait():
         "hint: set model.scale within its range",
     ]
     assert str(trouble) == f"{problems[1].message}; {problems[2].message}"
+
+
+@dataclass(frozen=True)
+class Sizes(Ruled):
+    unit: str = setting()
+    low: int = setting(1, minimum=0)
+    high: int = setting(2, minimum=0)
+    names: tuple[str, ...] = ()
+
+    def rules(self):
+        return self._range_problems, self._name_problems
+
+    def _range_problems(self, prefix):
+        if not self.names:
+            yield Problem(f"{prefix}names is empty", "name one")
+        if self.low > self.high:
+            yield Problem(f"{prefix}low is above {prefix}high", "lower it")
+
+    def _name_problems(self, prefix):
+        if len(set(self.names)) < len(self.names):
+            yield Problem(f"{prefix}names names one twice", "name each once")
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"low": 3, "names": ["a", "a"]}, ["unit is not set", "low is above high", "names names one twice"]),
+        ({"low": -3, "unit": "m"}, ["low must be at least 0", "names is empty"]),
+        ({"low": 3, "high": -1, "names": ["a", "a"], "unit": "m"}, ["high must be", "names names one twice"]),
+        ({"low": 3, "hihg": 5, "unit": "m"}, ["hihg is not a setting", "names is empty"]),  # high, and not its default
+        ({"low": 3, "names": [["a"]], "unit": "m"}, ["names must be a text"]),
+        ({"low": 3, "unit": "m"}, ["names is empty", "low is above high"]),
+    ],
+)
+def test_rules_run_as_far_as_the_fields_they_read_are_right(values, expected):
+    problems: list[Problem] = []
+    assert fill(Sizes, values, Group("", "sizes"), problems) is None
+    assert len(problems) == len(expected)
+    for problem, text in zip(problems, expected, strict=True):
+        assert problem.message.startswith(text)
+    assert fill(Sizes, {"names": "a", "unit": "m"}, Group("", ""), []) == Sizes("m", names=("a",))
 
 
 anything = st.recursive(

@@ -27,6 +27,7 @@ from gpmap_cli.dataset.splits import (
     split_hash,
     stored_folds,
     stored_split,
+    which_paper_split,
 )
 from gpmap_cli.errors import InputError
 from gpmap_cli.random_streams import stream
@@ -73,7 +74,19 @@ def test_the_seed_of_the_run_decides_unless_the_split_has_its_own():
     pinned = [make_split(Split(seed=5), dataset, seed) for seed in (1, 2)]
     assert split_hash(pinned[0]) == split_hash(pinned[1])
     assert split_hash(pinned[0]) == split_hash(make_split(Split(), dataset, 5))
-    np.testing.assert_array_equal(make_split(Split(method="paper"), dataset, 1), paper_split(200))
+
+
+def test_a_stored_published_split_goes_before_the_computed_one():
+    """And a subset of the samples keeps its labels, rather than being split anew."""
+    dataset = example(200)
+    stored = make_split(Split(method="paper"), dataset, 1)
+    np.testing.assert_array_equal(stored, dataset.splits["paper"])
+    assert "splits/paper" in which_paper_split(dataset)
+    rows = np.arange(0, 200, 2)
+    np.testing.assert_array_equal(make_split(Split(method="paper"), dataset.take_rows(rows), 1), stored[rows])
+    bare = replace(dataset, splits={"other": stored})
+    np.testing.assert_array_equal(make_split(Split(method="paper"), bare, 1), paper_split(200))
+    assert "computed" in which_paper_split(bare)
 
 
 def test_the_split_does_not_depend_on_phenotypes():
@@ -135,7 +148,7 @@ def test_what_is_stored_in_the_file():
         ),
         (example(2), Split(), "leaves no", "more samples"),
         (example(3), Split("kfold", num_folds=5, fold=4), "there are 3 folds", "0..2"),
-        (example(2), Split("paper"), "leaves no train samples", "more samples"),
+        (replace(example(2), splits={}), Split("paper"), "leaves no train samples", "more samples"),
     ],
 )
 def test_splits_that_cannot_be_made(dataset, split, words, hint):

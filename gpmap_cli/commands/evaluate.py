@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gpmap_cli.commands.fitted import FinishedRun
+from gpmap_cli.commands.fitted import TIMES_HELD, FinishedRun
 from gpmap_cli.commands.terminal import show_result
 from gpmap_cli.config.schema import Config
 from gpmap_cli.dataset.contents import SPLIT_NAMES, Dataset
+from gpmap_cli.dataset.disk_genotypes import select_rows
 from gpmap_cli.dataset.splits import Labels, make_split, split_hash
 from gpmap_cli.errors import InputError, listing
 from gpmap_cli.report.tables import run_table
@@ -34,7 +35,7 @@ def run(config: Config, path: Path) -> None:
     source.check()
     predictor = finished.load(root.device, root.precision)
     began = time.perf_counter()
-    dataset = source.load()
+    dataset = source.load(root.genotype_bytes(TIMES_HELD), path)
     columns = matching_environments(predictor, dataset)
     labels = _labels(config, finished, dataset, is_own)
     parts = _parts(root.rows, labels, dataset.num_samples)
@@ -52,13 +53,16 @@ def run(config: Config, path: Path) -> None:
         for rows in parts.values():
             wanted |= rows
         kept = np.flatnonzero(wanted)
+        # All samples are no copy of them: memory_limit counts what is held twice.
+        looked_at = genotypes if wanted.all() else select_rows(genotypes, kept)
+        part = dataset if wanted.all() else dataset.take_rows(kept)
         predicted = np.full(observed.shape, np.nan)
-        predicted[kept] = predictor.predict(genotypes[kept])[:, [ours for _, ours in columns]]
+        predicted[kept] = predictor.predict(looked_at)[:, [ours for _, ours in columns]]
         splits = score_parts(observed, predicted, parts, names, finished.seed)
         part_names = np.full(dataset.num_samples, "", dtype=object)
         for name, rows in parts.items():
             part_names[rows] = name
-        write_predictions(directory, dataset.take_rows(kept), names, predicted[kept], observed[kept], part_names[kept])
+        write_predictions(directory, part, names, predicted[kept], observed[kept], part_names[kept])
         metrics = {
             "status": COMPLETED,
             "run": root.run,

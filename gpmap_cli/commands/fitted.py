@@ -17,6 +17,9 @@ from gpmap_cli.run_dir.predictor import FittedPredictor
 
 log = logging.getLogger("gpmap")
 
+# Genotypes in memory are held as the data have them, and once more as the samples and loci that are looked at.
+TIMES_HELD = 2
+
 
 class FinishedRun:
     """The run directory of a fitted model."""

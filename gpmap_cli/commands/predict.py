@@ -6,7 +6,7 @@ import logging
 from datetime import datetime
 from pathlib import Path
 
-from gpmap_cli.commands.fitted import FinishedRun
+from gpmap_cli.commands.fitted import TIMES_HELD, FinishedRun
 from gpmap_cli.commands.terminal import show_result
 from gpmap_cli.config.schema import Config
 from gpmap_cli.run_dir.layout import RunDirectory, RunLog
@@ -23,7 +23,7 @@ def run(config: Config, path: Path) -> None:
     source, _ = finished.source_for(config.data)
     source.check()
     predictor = finished.load(root.device, root.precision)
-    dataset = source.load()
+    dataset = source.load(root.genotype_bytes(TIMES_HELD), path)
     genotypes = predictor.genotypes_of(dataset)
     directory = RunDirectory(path)
     directory.claim({"command": "predict", **config.mapping()})

@@ -19,7 +19,8 @@ from gpmap_cli.data_source import open_source
 from gpmap_cli.dataset.coding import CodedGenotypes, GenotypeCoding, PhenotypeScale
 from gpmap_cli.dataset.contents import Dataset
 from gpmap_cli.errors import InputError
-from gpmap_cli.ld_pruning.writing import prune, pruning_labels
+from gpmap_cli.ld_pruning.dataset_pruning import prune
+from gpmap_cli.ld_pruning.deciding import deciding_samples
 from gpmap_cli.report.tables import aligned
 from gpmap_cli.run_dir.layout import RunDirectory, RunLog
 from gpmap_cli.run_dir.provenance import provenance
@@ -44,9 +45,8 @@ def run(config: Config, path: Path) -> None:
     with RunLog(directory):
         dataset = source.load()
         if config.prune.is_on:
-            labels, split = pruning_labels(config.prune, dataset)
-            deciding = np.zeros(dataset.num_samples, np.int8) if labels is None else labels
-            dataset, said = prune(dataset, deciding, config.prune, progress_bar, split, directory.path)
+            deciding = deciding_samples(config.prune, dataset)
+            dataset, said = prune(dataset, deciding, config.prune, progress_bar, directory.path)
             log.info("%s", said)
         found = _estimate(dataset, root, device)
         names = dataset.environment_names

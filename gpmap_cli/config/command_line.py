@@ -174,5 +174,7 @@ def _unknown_choice(group: str, value: object, extra: Path | None) -> Problem | 
     wanted = value if isinstance(value, list) else [value]
     for one in wanted:
         if str(one).removesuffix(".yaml") not in known:
-            return Problem(f"`{one}` is not a choice of {group}", did_you_mean(str(one), known, f"{group}="))
+            return Problem(
+                f"`{one}` is not a choice of {group}", did_you_mean(str(one), known, f"{group}=", len(known))
+            )
     return None

@@ -118,15 +118,16 @@ def explain(trouble: Exception, command: str, config_dir: Path | None = None) ->
         return InputError(f"{key[1]} is not a setting of Hydra", did_you_mean(key[1], _HYDRA_KEYS))
     choice = re.search(r"Could not find '([\w/]+)/([^/']+)' Available options", text)
     if choice is not None:
+        known = choices(choice[1], config_dir)
         return InputError(
             f"`{choice[2]}` is not a choice of {choice[1]}",
-            did_you_mean(choice[2], choices(choice[1], config_dir), f"{choice[1]}="),
+            did_you_mean(choice[2], known, f"{choice[1]}=", limit=len(known)),
         )
     group = re.search(r"Could not override '([^']+)'\. No match in the defaults list", text)
     if group is not None:
         spec = COMMANDS[command]
-        known = (*spec.groups, *spec.optional_groups)
-        return InputError(f"{group[1]} is not a group of gpmap {command}", did_you_mean(group[1], known))
+        groups = (*spec.groups, *spec.optional_groups)
+        return InputError(f"{group[1]} is not a group of gpmap {command}", did_you_mean(group[1], groups))
     return InputError(f"the configuration cannot be composed: {text}", f"see gpmap {command} --help")
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from types import NoneType
 from typing import Any, Literal
 
 from gpmap_cli import models
@@ -12,7 +13,8 @@ from gpmap_cli.dataset.settings import FileData, Split
 from gpmap_cli.errors import InputError, Problem, did_you_mean
 from gpmap_cli.ld_pruning.settings import Pruning
 from gpmap_cli.prepare import sources
-from gpmap_cli.settings import Group, fill, num_bytes, setting
+from gpmap_cli.prepare.source_settings import SourceSettings
+from gpmap_cli.settings import Group, Rule, Ruled, fill, num_bytes, setting
 from gpmap_cli.simulate.settings import SimulatedData
 from gpmap_cli.simulate.yeast_settings import YeastSyntheticData
 from gpmap_cli.training.settings import TrainingSettings
@@ -23,22 +25,31 @@ Precision = Literal["float32", "float64"]
 SIMULATED_DATA: dict[str, type] = {"simulated": SimulatedData, "yeast_synthetic": YeastSyntheticData}
 
 
+class MemoryLimited(Ruled):
+    """Commands that hold genotypes, and where those that are too large stay on disk."""
+
+    memory_limit: str | None
+
+    def rules(self) -> tuple[Rule, ...]:
+        return (self._limit_problems,)
+
+    def _limit_problems(self, _: str) -> Iterator[Problem]:
+        if self.memory_limit is not None and not num_bytes(self.memory_limit):
+            what = f"memory_limit must be a size, got `{self.memory_limit}`"
+            yield Problem(what, "write for instance 2GB or 500MB")
+
+    def genotype_bytes(self, times_held: float) -> int | None:
+        """How large genotypes may be that are in memory so many times at once; None: however large."""
+        limit = None if self.memory_limit is None else num_bytes(self.memory_limit)
+        return None if limit is None else int(limit / times_held)
+
+
 @dataclass(frozen=True)
-class TrainRoot:
+class TrainRoot(MemoryLimited):
     seed: int = setting(0, minimum=0, maximum=2**63 - 1)  # it goes into files as int64
     device: Device = "auto"
     precision: Precision = "float32"
     memory_limit: str | None = None
-
-    def problems(self, group: Group) -> list[Problem]:
-        if self.memory_limit is None or num_bytes(self.memory_limit):
-            return []
-        return [Problem(f"memory_limit must be a size, got `{self.memory_limit}`", "write for instance 2GB or 500MB")]
-
-    @property
-    def memory_limit_bytes(self) -> int | None:
-        """The limit in bytes."""
-        return None if self.memory_limit is None else num_bytes(self.memory_limit)
 
 
 @dataclass(frozen=True)
@@ -47,18 +58,20 @@ class SimulateRoot:
 
 
 @dataclass(frozen=True)
-class EvaluateRoot:
+class EvaluateRoot(MemoryLimited):
     run: str = setting()
     rows: Literal["all", "train", "validation", "test"] = "all"
     device: Device = "auto"
     precision: Precision | None = None
+    memory_limit: str | None = None
 
 
 @dataclass(frozen=True)
-class PredictRoot:
+class PredictRoot(MemoryLimited):
     run: str = setting()
     device: Device = "auto"
     precision: Precision | None = None
+    memory_limit: str | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +87,7 @@ class VarianceRoot:
 class PrepareRoot:
     out: str = setting()
     overwrite: bool = False
-    name: str | None = None
+    name: str | None = None  # of a public deposit; sources that know none say so (SourceSettings.job_problems)
 
 
 @dataclass(frozen=True)
@@ -217,9 +230,10 @@ def load_config(command: str, mapping: Mapping[str, Any]) -> Config:
             problems.append(Problem(f"{name} must be one of its choices, got `{part}`", f"see gpmap {command} --help"))
             continue
         groups[name] = _fill_group(name, part, problems)
-    source = groups.get("source")
-    if isinstance(root, PrepareRoot) and root.name is not None and not hasattr(source, "deposit") and source:
-        problems.append(Problem(f"name is not a setting of source={source.name}", "leave name=... out"))
+    source, deposit = groups.get("source"), own.get("name")
+    if isinstance(source, SourceSettings) and isinstance(deposit, (str, int, float, NoneType)):
+        deposit = None if deposit is None else str(deposit)
+        problems += source.job_problems(deposit, groups.get("prune") or Pruning())
     if problems:
         raise InputError(problems)
     return Config(command, root, groups)
@@ -239,7 +253,8 @@ def _fill_group(name: str, part: Mapping[str, Any], problems: list[Problem]) -> 
     kinds = sources if name == "source" else models
     known = kinds.names()
     if chosen not in known:
-        problems.append(Problem(f"`{chosen}` is not a {name} of this program", did_you_mean(chosen, known, f"{name}=")))
+        hint = did_you_mean(chosen, known, f"{name}=", limit=len(known))
+        problems.append(Problem(f"`{chosen}` is not a {name} of this program", hint))
         return None
     return fill(kinds.settings_class(chosen), part, Group(prefix, chosen), problems)
 

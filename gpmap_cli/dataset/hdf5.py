@@ -8,7 +8,6 @@ the HDF5 library raises on damaged bytes becomes an `InputError`.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from gpmap_cli.dataset.hdf5_heaps import endless_heap
+from gpmap_cli.dataset.physical_memory import physical_memory
 from gpmap_cli.errors import InputError
 
 # What h5py lets through when the bytes of a file make no sense to HDF5.
@@ -280,11 +280,8 @@ def first_repeated(ids: NDArray[np.object_]) -> str | None:
 
 def refuse_what_cannot_fit(what: str, num_bytes: int, hint: str = "take a part of it, or a larger machine") -> None:
     """Refuse to read what needs more memory than the machine has."""
-    try:
-        physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError, AttributeError):
-        return
-    if num_bytes > 0.9 * physical:
+    physical = physical_memory()
+    if physical is not None and num_bytes > 0.9 * physical:
         raise InputError(
             f"{what} needs {num_bytes / 2**30:.1f} GB of memory and the machine has {physical / 2**30:.1f} GB", hint
         )

@@ -41,7 +41,8 @@ class RowStream:
 
     def on_disk(self, directory: Path) -> Dataset:
         """The dataset with its genotypes in a scratch file in this directory."""
-        genotypes = DiskGenotypes.write(directory, self.blocks, self.shape[1], np.dtype(self.genotype_type))
+        num_rows, num_loci = self.shape
+        genotypes = DiskGenotypes.write(directory, self.blocks, num_loci, np.dtype(self.genotype_type), num_rows)
         return replace(self.finish(len(genotypes)), genotypes=genotypes)
 
     def within(self, num_bytes: int | None, directory: Path) -> Dataset:

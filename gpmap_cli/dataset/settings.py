@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from gpmap_cli.errors import Problem
-from gpmap_cli.settings import Group, setting
+from gpmap_cli.settings import Rule, Ruled, setting
 
 
 @dataclass(frozen=True)
-class FileData:
+class FileData(Ruled):
     """A dataset file and what to take from it."""
 
     name: str = "file"
@@ -21,21 +23,24 @@ class FileData:
     num_samples: int | None = setting(None, minimum=1)
     seed: int | None = setting(None, minimum=0)
 
-    def problems(self, group: Group) -> list[Problem]:
-        found = []
+    def rules(self) -> tuple[Rule, ...]:
+        chosen = (partial(self._choice_problems, key) for key in ("environments", "loci"))
+        return self._path_problems, *chosen
+
+    def _path_problems(self, prefix: str) -> Iterator[Problem]:
         if self.path is None:
-            found.append(Problem(f"{group.prefix}path is not set", f"add {group.prefix}path=FILE.h5, a dataset file"))
-        for key in ("environments", "loci"):
-            chosen = getattr(self, key)
-            if chosen is not None and len(chosen) == 0:
-                found.append(Problem(f"{group.prefix}{key} is empty", f"leave {group.prefix}{key} out to take all"))
-            elif chosen is not None and len(set(chosen)) < len(chosen):
-                found.append(Problem(f"{group.prefix}{key} names one twice", "name each only once"))
-        return found
+            yield Problem(f"{prefix}path is not set", f"add {prefix}path=FILE.h5, a dataset file")
+
+    def _choice_problems(self, key: str, prefix: str) -> Iterator[Problem]:
+        chosen = getattr(self, key)
+        if chosen is not None and len(chosen) == 0:
+            yield Problem(f"{prefix}{key} is empty", f"leave {prefix}{key} out to take all")
+        elif chosen is not None and len(set(chosen)) < len(chosen):
+            yield Problem(f"{prefix}{key} names one twice", "name each only once")
 
 
 @dataclass(frozen=True)
-class Split:
+class Split(Ruled):
     """Which samples train, which choose (validation) and which are only ever scored (test)."""
 
     method: Literal["random", "paper", "file", "kfold"] = "random"
@@ -46,20 +51,19 @@ class Split:
     fold: int = setting(0, minimum=0)
     seed: int | None = setting(None, minimum=0)
 
-    def problems(self, group: Group) -> list[Problem]:
-        found = []
+    def rules(self) -> tuple[Rule, ...]:
+        return self._fraction_problems, self._fold_problems
+
+    def _fraction_problems(self, prefix: str) -> Iterator[Problem]:
         if self.method == "random" and self.test_fraction + self.validation_fraction >= 1:
-            found.append(
-                Problem(
-                    f"{group.prefix}test_fraction and {group.prefix}validation_fraction leave no training samples",
-                    "their sum must be below 1",
-                )
+            yield Problem(
+                f"{prefix}test_fraction and {prefix}validation_fraction leave no training samples",
+                "their sum must be below 1",
             )
+
+    def _fold_problems(self, prefix: str) -> Iterator[Problem]:
         if self.method == "kfold" and self.name is None and self.fold >= self.num_folds:
-            found.append(
-                Problem(
-                    f"{group.prefix}fold must be below {group.prefix}num_folds ({self.num_folds}), got `{self.fold}`",
-                    f"folds count from 0: set {group.prefix}fold to 0..{self.num_folds - 1}",
-                )
+            yield Problem(
+                f"{prefix}fold must be below {prefix}num_folds ({self.num_folds}), got `{self.fold}`",
+                f"folds count from 0: set {prefix}fold to 0..{self.num_folds - 1}",
             )
-        return found

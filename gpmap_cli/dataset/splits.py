@@ -14,17 +14,29 @@ from gpmap_cli.errors import InputError, did_you_mean
 from gpmap_cli.random_streams import stream
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
+PAPER = "paper"  # the name under which a file stores the published split
 Labels = NDArray[np.int8]
 
 
+def which_paper_split(dataset: Dataset) -> str:
+    """Which labels `split=paper` means for this dataset, for the log."""
+    if PAPER in dataset.splits:
+        return f"as stored in the file (splits/{PAPER})"
+    return "computed from the number of samples"
+
+
 def make_split(settings: Split, dataset: Dataset, seed: int) -> Labels:
-    """The labels (N,) that the settings ask for. A part that would be empty is refused."""
+    """The labels (N,) that the settings ask for. A part that would be empty is refused.
+
+    A file that stores `splits/paper` was pruned by it, or came with it: it goes before the computed published split,
+    and in a subset of the samples its labels stay what they were.
+    """
     num_samples = dataset.num_samples
     rng = stream(seed if settings.seed is None else settings.seed, "split")
     if settings.method == "random":
         labels = random_split(num_samples, settings.test_fraction, settings.validation_fraction, rng)
     elif settings.method == "paper":
-        labels = paper_split(num_samples)
+        labels = dataset.splits[PAPER] if PAPER in dataset.splits else paper_split(num_samples)
     elif settings.method == "file":
         labels = stored_split(dataset, settings.name)
     else:

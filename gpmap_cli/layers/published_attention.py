@@ -7,6 +7,8 @@ import torch
 from torch.nn import functional
 
 NUM_LAYERS = 3
+# How many tensors of attention weights (B, T, T) and of tokens (B, T, D) a training step holds at its largest.
+_WEIGHT_TENSORS, _TOKEN_TENSORS = 5, 24
 # Below this many tokens the plain product is faster on a CPU than the fused one, above it the fused one
 # saves the (B, T, T) tensor of weights.
 _FUSED_FROM = 128
@@ -38,6 +40,12 @@ class PublishedAttention(torch.nn.Module):
         shapes["offset"] = (1,)
         for name, shape in shapes.items():
             self.register_parameter(name, torch.nn.Parameter(torch.zeros(shape)))
+
+    def step_bytes(self, batch: int) -> int:
+        """Memory that a training step of so many samples needs at its largest, forward and backward, in bytes."""
+        num_tokens, width = self.get_parameter("coeffs_attended").shape
+        weights, tokens = batch * num_tokens**2, batch * num_tokens * width
+        return (_WEIGHT_TENSORS * weights + _TOKEN_TENSORS * tokens) * self.get_parameter("offset").element_size()
 
     def draw(self, rng: np.random.Generator, scale: float) -> None:
         """All parameters from N(0, scale^2), the same on every device and in every precision."""

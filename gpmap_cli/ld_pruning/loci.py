@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -13,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gpmap_cli.errors import InputError
+from gpmap_cli.dataset.scratch import no_room, scratch_file
 
 TILE = 64  # loci read together
 _BLOCK_BYTES = 2**27
@@ -47,7 +46,7 @@ class ScratchLoci:
     or a tile takes one read per row block, and no more of the file is ever in this process's memory.
     """
 
-    def __init__(self, directory: Path, num_loci: int, genotype_type: str) -> None:
+    def __init__(self, directory: Path, num_loci: int, genotype_type: str, expected_rows: int | None = None) -> None:
         self.num_loci = num_loci
         self._type = np.dtype(genotype_type)
         self._rows_per_block = max(TILE, _BLOCK_BYTES // (num_loci * self._type.itemsize))
@@ -55,11 +54,8 @@ class ScratchLoci:
         self._blocks: list[tuple[int, int]] = []  # where a row block begins in the file, and how many rows it has
         self._end = 0
         self.decide_by(None)
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            self._file = tempfile.TemporaryFile(prefix=".gpmap-scratch.", dir=directory)  # noqa: SIM115
-        except OSError as trouble:
-            raise _no_room(directory, trouble) from trouble
+        expected = None if expected_rows is None else expected_rows * num_loci * self._type.itemsize
+        self._file = scratch_file(directory, expected)
         self._directory = directory
 
     def __enter__(self) -> ScratchLoci:
@@ -115,7 +111,7 @@ class ScratchLoci:
                 self._file.write(np.ascontiguousarray(block[:, start : start + TILE].T, self._type).data)
             self._file.flush()
         except OSError as trouble:
-            raise _no_room(self._directory, trouble) from trouble
+            raise no_room(self._directory, trouble) from trouble
         self._blocks.append((self._end, len(block)))
         self._end += block.size * self._type.itemsize
 
@@ -134,10 +130,3 @@ class ScratchLoci:
                     raise OSError("the scratch file is shorter than what was written to it")
                 view, at = view[count:], at + count
         return found
-
-
-def _no_room(directory: Path, trouble: OSError) -> InputError:
-    return InputError(
-        f"{directory}: no room for the scratch file of genotypes ({trouble.strerror or trouble})",
-        "make room there, or write elsewhere",
-    )

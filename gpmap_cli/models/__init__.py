@@ -48,5 +48,7 @@ def model_class(name: str) -> type[Model]:
 
 def _module(name: str) -> ModuleType:
     if name not in names():
-        raise InputError(f"`{name}` is not a model of this program", did_you_mean(name, names(), "model="))
+        raise InputError(
+            f"`{name}` is not a model of this program", did_you_mean(name, names(), "model=", limit=len(names()))
+        )
     return import_module(f"{__name__}.{name}")

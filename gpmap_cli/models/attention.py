@@ -3,7 +3,8 @@
 Tokens [x_l r_l, 1]; three layers Z <- softmax(Z Wq (Z Wk)') Z Wv; y = sum_l c_l . Z_l + b (paper, "single
 environment"; Rijal et al. 2026). No scaling, residual, normalisation, feed-forward or positional encoding. Costs
 about 18 L^2 D + 54 L D^2 multiply-adds per sample and step (forward and backward, D = d + 1), for each environment;
-L d + 9 D^2 + L D + 1 parameters. Memory of a step: batch x L^2 numbers per layer at most.
+L d + 9 D^2 + L D + 1 parameters. A step that needs more memory than the machine has is
+refused (layers/published_attention.py, step_bytes).
 """
 
 from __future__ import annotations
@@ -35,18 +36,29 @@ class Attention(Model):
     settings: Settings
 
     def _fit(self, train: Samples, validation: Samples, context: FitContext) -> None:
+        import numpy as np
+
         from gpmap_cli.layers.published_attention import PublishedAttention
         from gpmap_cli.random_streams import stream
         from gpmap_cli.training.batches import DTYPES, DeviceGenotypes
         from gpmap_cli.training.gradient import fit_each
+        from gpmap_cli.training.memory import refuse_step_beyond_memory
         from gpmap_cli.training.problems import OnePhenotype
 
+        num_loci, dtype = train.genotypes.num_loci, DTYPES[context.precision]
+        num_examples = int((~np.isnan(train.phenotypes)).sum(axis=0).max())
+        batch, _ = context.training.batch_and_rate(num_examples)
+        refuse_step_beyond_memory(
+            f"{self.name}: a step of {batch} samples at {num_loci} loci",
+            PublishedAttention(num_loci, self.settings.embedding_dim).to(dtype).step_bytes(batch),
+            context.device,
+        )
         parts = [DeviceGenotypes(part.genotypes, context.device, context.precision) for part in (train, validation)]
 
         def make(environment: int) -> OnePhenotype:
-            network = PublishedAttention(train.genotypes.num_loci, self.settings.embedding_dim)
+            network = PublishedAttention(num_loci, self.settings.embedding_dim)
             network.draw(stream(context.seed, "weights", environment), context.training.initial_scale)
-            network.to(context.device, DTYPES[context.precision])
+            network.to(context.device, dtype)
             return OnePhenotype(
                 network, parts[0], train.phenotypes[:, environment], parts[1], validation.phenotypes[:, environment]
             )

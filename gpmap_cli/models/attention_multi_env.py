@@ -48,18 +48,28 @@ class AttentionMultiEnv(Model):
         return PublishedAttention(num_loci, settings.embedding_dim, num_environments, settings.environment_slots)
 
     def _fit(self, train: Samples, validation: Samples, context: FitContext) -> None:
+        import numpy as np
+
         from gpmap_cli.random_streams import stream
         from gpmap_cli.training.batches import DTYPES, DeviceGenotypes
         from gpmap_cli.training.gradient import fit_each
+        from gpmap_cli.training.memory import refuse_step_beyond_memory
         from gpmap_cli.training.problems import EveryCell
 
         self._num_environments = train.phenotypes.shape[1]
+        num_loci, dtype = train.genotypes.num_loci, DTYPES[context.precision]
+        batch, _ = context.training.batch_and_rate(int((~np.isnan(train.phenotypes)).sum()))
+        refuse_step_beyond_memory(
+            f"{self.name}: a step of {batch} cells at {num_loci} loci",
+            self._network(num_loci, self._num_environments).to(dtype).step_bytes(batch),
+            context.device,
+        )
         parts = [DeviceGenotypes(part.genotypes, context.device, context.precision) for part in (train, validation)]
 
         def make(_: int) -> EveryCell:
-            network = self._network(train.genotypes.num_loci, self._num_environments)
+            network = self._network(num_loci, self._num_environments)
             network.draw(stream(context.seed, "weights"), context.training.initial_scale)
-            network.to(context.device, DTYPES[context.precision])
+            network.to(context.device, dtype)
             return EveryCell(network, parts[0], train.phenotypes, parts[1], validation.phenotypes)
 
         (self._weights,) = fit_each([""], make, context)

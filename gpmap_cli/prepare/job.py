@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from gpmap_cli.ld_pruning.settings import Pruning
-
-# progress(description, total, unit) -> a context that gives `advance(amount)`; a total of None is unknown
-Progress = Callable[[str, int | None, str], AbstractContextManager[Callable[[int], object]]]
-
-
-@contextmanager
-def no_progress(description: str, total: int | None, unit: str) -> Iterator[Callable[[int], object]]:
-    """Shows nothing."""
-    yield lambda amount: None
+from gpmap_cli.progress import Progress, no_progress
 
 
 @dataclass(frozen=True)

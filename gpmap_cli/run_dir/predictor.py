@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from gpmap_cli import models
 from gpmap_cli.dataset.coding import CodedGenotypes, GenotypeCoding, PhenotypeScale
 from gpmap_cli.dataset.contents import Dataset
-from gpmap_cli.dataset.disk_genotypes import StoredGenotypes
+from gpmap_cli.dataset.disk_genotypes import StoredGenotypes, select_loci
 from gpmap_cli.errors import InputError, Problem, listing
 from gpmap_cli.models.base import Model
 from gpmap_cli.run_dir.checkpoints import load_arrays, save_arrays
@@ -64,7 +64,7 @@ class FittedPredictor:
         columns = np.array([place[locus] for locus in self.locus_ids])
         if len(columns) == dataset.num_loci and (columns == np.arange(len(columns))).all():
             return dataset.genotypes
-        return dataset.genotypes[:, columns]
+        return select_loci(dataset.genotypes, columns)
 
     def save(self, path: Path) -> None:
         """Write the model to a file that `load` reads, whole or not at all."""

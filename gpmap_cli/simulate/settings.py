@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gpmap_cli.errors import Problem
-from gpmap_cli.settings import Group, setting
+from gpmap_cli.settings import Rule, Ruled, setting
 
 LARGEST_DOSAGE_ORDER = 50  # 2**50: a product of more allele counts of 0..2 leaves what float32 phenotypes can hold
 _ENVIRONMENT = re.compile(r"(-?[0-9]{1,4}(?:\.[0-9]{1,12})?)C")
@@ -16,7 +16,7 @@ _COLDEST, _HOTTEST = -273.15, 1000.0
 
 
 @dataclass(frozen=True)
-class SimulatedData:
+class SimulatedData(Ruled):
     """How many samples and loci, how they are inherited, and how they make the phenotype."""
 
     name: str = "simulated"
@@ -40,9 +40,8 @@ class SimulatedData:
     map: str | None = None
     seed: int | None = setting(None, minimum=0, maximum=2**63 - 1)  # it is written into the file as int64
 
-    def problems(self, group: Group) -> list[Problem]:
-        rules = (self._order_problems, self._environment_problems, self._inheritance_problems)
-        return [problem for rule in rules for problem in rule(group.prefix)]
+    def rules(self) -> tuple[Rule, ...]:
+        return self._order_problems, self._environment_problems, self._inheritance_problems
 
     def num_interactions_of(self, order: int) -> int:
         """K, the number of interactions of this epistasis order: by default min(L, C(L, k))."""

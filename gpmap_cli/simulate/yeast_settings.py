@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from gpmap_cli.errors import Problem, did_you_mean
-from gpmap_cli.settings import Group, setting
+from gpmap_cli.settings import Rule, Ruled, setting
 from gpmap_cli.simulate.apportionment import apportion
 from gpmap_cli.simulate.yeast_environments import ENVIRONMENTS, VarianceShares
 
@@ -34,7 +34,7 @@ _NUM_QTL, _NUM_PAIRS, _NUM_TRIPLES = 400, 600, 200
 
 
 @dataclass(frozen=True)
-class YeastSyntheticData:
+class YeastSyntheticData(Ruled):
     """How many segregants and loci, and what makes their phenotypes."""
 
     name: str = "yeast_synthetic"
@@ -57,9 +57,8 @@ class YeastSyntheticData:
     missing: float | None = setting(None, minimum=0, below=1)
     seed: int | None = setting(None, minimum=0, maximum=2**63 - 1)  # it is written into the file as int64
 
-    def problems(self, group: Group) -> list[Problem]:
-        rules = (self._environment_problems, self._share_problems, self._term_problems)
-        return [problem for rule in rules for problem in rule(group.prefix)]
+    def rules(self) -> tuple[Rule, ...]:
+        return self._environment_problems, self._share_problems, self._term_problems
 
     @property
     def environment_names(self) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from gpmap_cli.errors import FitFailed, Interrupted
 from gpmap_cli.random_streams import stream
 from gpmap_cli.training.context import Epoch, FitContext
+from gpmap_cli.training.memory import refusing_what_memory_refuses
 from gpmap_cli.training.settings import TrainingSettings
 
 Arrays = dict[str, NDArray]
@@ -60,8 +61,9 @@ def fit_each(environments: Sequence[str], make: Callable[[int], Problem], contex
         if number < journal.num_finished:
             finished.append(journal.finished(number))
             continue
-        descent = _Descent(make(number), number, environment, context, journal)
-        finished.append(descent.run())
+        with refusing_what_memory_refuses():
+            descent = _Descent(make(number), number, environment, context, journal)
+            finished.append(descent.run())
     return finished
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpmap_cli.errors import InputError
 from gpmap_cli.prepare.download import web
-from gpmap_cli.prepare.job import Progress, no_progress
+from gpmap_cli.progress import Progress, no_progress
 from gpmap_cli.run_dir.writing import write_json
 
 if TYPE_CHECKING:

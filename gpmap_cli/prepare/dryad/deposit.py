@@ -23,8 +23,8 @@ from gpmap_cli.prepare.dryad.deposit_files import find_files
 from gpmap_cli.prepare.dryad.genotypes import GenotypeText
 from gpmap_cli.prepare.dryad.phenotypes import read_phenotype
 from gpmap_cli.prepare.incoming import Incoming
-from gpmap_cli.prepare.job import Progress
 from gpmap_cli.prepare.sources.dryad import Settings
+from gpmap_cli.progress import Progress
 from gpmap_cli.simulate.yeast_environments import ENVIRONMENTS
 from gpmap_cli.simulate.yeast_settings import CHROMOSOMES
 

@@ -1,8 +1,9 @@
 """The choices of `source=`. Each is one module here and one file in `configs/source/`; nothing else names them.
 
 (But `prepare/out.py` names those whose `out` is a directory, or which read files beside the one that they are given.)
-A module defines `Settings` (a frozen dataclass) and `prepare(settings, job)`, which writes `job.out` and returns
-the lines that say what was found, kept and left out. No array library is imported at module level.
+A module defines `Settings` (a frozen dataclass derived from SourceSettings) and `prepare(settings, job)`, which writes
+`job.out` and returns the lines that say what was found, kept and left out. No array library is imported at module
+level.
 """
 
 from __future__ import annotations
@@ -29,5 +30,7 @@ def settings_class(name: str) -> type:
 def module(name: str) -> ModuleType:
     """The module of a source."""
     if name not in names():
-        raise InputError(f"`{name}` is not a source of this program", did_you_mean(name, names(), "source="))
+        raise InputError(
+            f"`{name}` is not a source of this program", did_you_mean(name, names(), "source=", limit=len(names()))
+        )
     return import_module(f"{__name__}.{name}")

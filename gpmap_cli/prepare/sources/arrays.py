@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from gpmap_cli.errors import Problem
 from gpmap_cli.prepare.job import Job
-from gpmap_cli.settings import Group, setting
+from gpmap_cli.prepare.source_settings import SourceSettings
+from gpmap_cli.settings import Rule, setting
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(SourceSettings):
     """Plain arrays under the documented names."""
 
     name: str = "arrays"
@@ -19,11 +21,14 @@ class Settings:
     ploidy: int | None = setting(None, minimum=1, maximum=16)
     coding: Literal["dosage", "plus_minus_one"] = "dosage"
 
-    def problems(self, group: Group) -> list[Problem]:
+    def rules(self) -> tuple[Rule, ...]:
+        return (self._path_problems,)
+
+    def _path_problems(self, prefix: str) -> Iterator[Problem]:
         if self.path is None:
-            hint = f"add {group.prefix}path=FILE.h5 (or FILE.npz, or a directory of .npy files)"
-            return [Problem(f"{group.prefix}path is not set", hint)]
-        return []
+            yield Problem(
+                f"{prefix}path is not set", f"add {prefix}path=FILE.h5 (or FILE.npz, or a directory of .npy files)"
+            )
 
 
 def prepare(settings: Settings, job: Job) -> list[str]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from gpmap_cli.errors import Problem
 from gpmap_cli.prepare.job import Job
-from gpmap_cli.settings import Group
+from gpmap_cli.prepare.source_settings import SourceSettings
+from gpmap_cli.settings import Rule
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(SourceSettings):
     """Which dataset file, and which of its environments and loci."""
 
     name: str = "dataset"
@@ -18,16 +21,20 @@ class Settings:
     environments: tuple[str, ...] | None = None
     loci: tuple[str, ...] | None = None
 
-    def problems(self, group: Group) -> list[Problem]:
-        found = []
+    def rules(self) -> tuple[Rule, ...]:
+        chosen = (partial(self._choice_problems, key) for key in ("environments", "loci"))
+        return self._path_problems, *chosen
+
+    def _path_problems(self, prefix: str) -> Iterator[Problem]:
         if self.path is None:
-            found.append(Problem(f"{group.prefix}path is not set", f"add {group.prefix}path=cross.h5"))
-        for key, names in (("environments", self.environments), ("loci", self.loci)):
-            if names is not None and len(set(names)) < len(names):
-                found.append(Problem(f"{group.prefix}{key} names one twice", "name each only once"))
-            if names == ():
-                found.append(Problem(f"{group.prefix}{key} names none", f"leave {group.prefix}{key} out for all"))
-        return found
+            yield Problem(f"{prefix}path is not set", f"add {prefix}path=cross.h5")
+
+    def _choice_problems(self, key: str, prefix: str) -> Iterator[Problem]:
+        names = getattr(self, key)
+        if names is not None and len(set(names)) < len(names):
+            yield Problem(f"{prefix}{key} names one twice", "name each only once")
+        if names == ():
+            yield Problem(f"{prefix}{key} names none", f"leave {prefix}{key} out for all")
 
 
 def prepare(settings: Settings, job: Job) -> list[str]:

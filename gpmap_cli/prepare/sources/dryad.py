@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from gpmap_cli.errors import Problem
 from gpmap_cli.prepare.job import Job
-from gpmap_cli.settings import Group, setting
+from gpmap_cli.prepare.source_settings import SourceSettings
+from gpmap_cli.settings import Rule, setting
 from gpmap_cli.simulate.yeast_settings import CHROMOSOMES
 
 LOCI_PER_CHROMOSOME = tuple(num_snps for _, num_snps in CHROMOSOMES.values())  # as deposited, I to XVI
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(SourceSettings):
     """Where the deposit is, and what to keep of it."""
 
     name: str = "dryad"
@@ -23,14 +25,18 @@ class Settings:
     environments: tuple[str, ...] | None = None
     loci_per_chromosome: tuple[int, ...] = setting(LOCI_PER_CHROMOSOME, minimum=0)
 
-    def problems(self, group: Group) -> list[Problem]:
-        found = []
+    def rules(self) -> tuple[Rule, ...]:
+        return self._path_problems, self._environment_problems
+
+    def _path_problems(self, prefix: str) -> Iterator[Problem]:
         if self.path is None:
-            hint = f"add {group.prefix}path=DIR, with geno_data_*.txt.gz and pheno_data_*.txt in it"
-            found.append(Problem(f"{group.prefix}path is not set", hint))
+            yield Problem(
+                f"{prefix}path is not set", f"add {prefix}path=DIR, with geno_data_*.txt.gz and pheno_data_*.txt in it"
+            )
+
+    def _environment_problems(self, prefix: str) -> Iterator[Problem]:
         if self.environments is not None and len(set(self.environments)) < len(self.environments):
-            found.append(Problem(f"{group.prefix}environments names one twice", "name each only once"))
-        return found
+            yield Problem(f"{prefix}environments names one twice", "name each only once")
 
 
 def prepare(settings: Settings, job: Job) -> list[str]:

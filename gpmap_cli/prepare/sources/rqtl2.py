@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from gpmap_cli.errors import Problem
 from gpmap_cli.prepare.job import Job
-from gpmap_cli.settings import Group
+from gpmap_cli.prepare.source_settings import SourceSettings
+from gpmap_cli.settings import Rule
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(SourceSettings):
     """Where the control file is; it says everything else."""
 
     name: str = "rqtl2"
     path: str | None = None
 
-    def problems(self, group: Group) -> list[Problem]:
+    def rules(self) -> tuple[Rule, ...]:
+        return (self._path_problems,)
+
+    def _path_problems(self, prefix: str) -> Iterator[Problem]:
         if self.path is None:
-            hint = f"add {group.prefix}path=cross.yaml (or .json, the directory that holds it, or a .zip file)"
-            return [Problem(f"{group.prefix}path is not set", hint)]
-        return []
+            yield Problem(
+                f"{prefix}path is not set",
+                f"add {prefix}path=cross.yaml (or .json, the directory that holds it, or a .zip file)",
+            )
 
 
 def prepare(settings: Settings, job: Job) -> list[str]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from gpmap_cli.errors import Problem
 from gpmap_cli.prepare.job import Job
-from gpmap_cli.settings import Group, setting
+from gpmap_cli.prepare.source_settings import SourceSettings
+from gpmap_cli.settings import Rule, setting
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(SourceSettings):
     """Which columns hold the variants and their scores, and what they are variants of."""
 
     name: str = "variant_strings"
@@ -23,20 +25,23 @@ class Settings:
     offset: int = setting(0, minimum=-(10**9), maximum=10**9)
     duplicates: Literal["refuse", "mean"] = "refuse"
 
-    def problems(self, group: Group) -> list[Problem]:
-        found = []
+    def rules(self) -> tuple[Rule, ...]:
+        return self._path_problems, self._column_problems, self._reference_problems
+
+    def _path_problems(self, prefix: str) -> Iterator[Problem]:
         if self.path is None:
-            found.append(Problem(f"{group.prefix}path is not set", f"add {group.prefix}path=scores.csv"))
+            yield Problem(f"{prefix}path is not set", f"add {prefix}path=scores.csv")
+
+    def _column_problems(self, prefix: str) -> Iterator[Problem]:
         if self.mutant_column is not None and self.sequence_column is not None:
-            found.append(
-                Problem(
-                    f"{group.prefix}mutant_column and {group.prefix}sequence_column are both set",
-                    "name the one that variants are to be read from",
-                )
+            yield Problem(
+                f"{prefix}mutant_column and {prefix}sequence_column are both set",
+                "name the one that variants are to be read from",
             )
+
+    def _reference_problems(self, prefix: str) -> Iterator[Problem]:
         if self.reference is not None and not (self.reference.isascii() and self.reference.isalpha()):
-            found.append(Problem(f"{group.prefix}reference is not a sequence of letters", "leave out gaps and blanks"))
-        return found
+            yield Problem(f"{prefix}reference is not a sequence of letters", "leave out gaps and blanks")
 
 
 def prepare(settings: Settings, job: Job) -> list[str]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from gpmap_cli.errors import Problem
-from gpmap_cli.settings import Group
+from gpmap_cli.prepare.source_settings import SourceSettings
+from gpmap_cli.settings import Rule
 
 
 @dataclass(frozen=True)
-class GenotypeFileSettings:
+class GenotypeFileSettings(SourceSettings):
     """Genotypes in a file or a set of files, and phenotypes in a table keyed by sample id."""
 
     example: ClassVar[str]  # of a path
@@ -24,18 +26,19 @@ class GenotypeFileSettings:
     missing: tuple[str, ...] | None = None
     ploidy: Literal[1, 2] | None = None
 
-    def problems(self, group: Group) -> list[Problem]:
-        found = []
+    def rules(self) -> tuple[Rule, ...]:
+        return self._path_problems, self._table_problems
+
+    def _path_problems(self, prefix: str) -> Iterator[Problem]:
         if self.path is None:
-            found.append(Problem(f"{group.prefix}path is not set", f"add {group.prefix}path={self.example}"))
-        if self.phenotypes is None:
-            of_the_table = ["sample_column"] + ([] if self.holds_phenotypes else ["environments", "missing"])
-            found += [
-                Problem(
-                    f"{group.prefix}{name} is about a table of phenotypes, and there is none",
-                    f"add {group.prefix}phenotypes=FILE, or leave {group.prefix}{name} out",
+            yield Problem(f"{prefix}path is not set", f"add {prefix}path={self.example}")
+
+    def _table_problems(self, prefix: str) -> Iterator[Problem]:
+        if self.phenotypes is not None:
+            return
+        for name in ["sample_column"] + ([] if self.holds_phenotypes else ["environments", "missing"]):
+            if getattr(self, name) is not None:
+                yield Problem(
+                    f"{prefix}{name} is about a table of phenotypes, and there is none",
+                    f"add {prefix}phenotypes=FILE, or leave {prefix}{name} out",
                 )
-                for name in of_the_table
-                if getattr(self, name) is not None
-            ]
-        return found

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from gpmap_cli.dataset.hdf5 import refuse_what_cannot_fit
 from gpmap_cli.errors import InputError
-from gpmap_cli.prepare.job import Progress, no_progress
 from gpmap_cli.prepare.sources.plink1 import Settings
 from gpmap_cli.prepare.variants.allele_copies import AlleleCopies
 from gpmap_cli.prepare.variants.genotyped import Genotyped, library
@@ -24,6 +23,7 @@ from gpmap_cli.prepare.variants.locus_major import LocusMajor
 from gpmap_cli.prepare.variants.locus_names import Loci
 from gpmap_cli.prepare.variants.plink_samples import own_phenotypes, read_fam, sample_ids
 from gpmap_cli.prepare.variants.plink_variants import fileset, read_bim
+from gpmap_cli.progress import Progress, no_progress
 
 _MAGIC = b"\x6c\x1b"
 _HEADER = 3

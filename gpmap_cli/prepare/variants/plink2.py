@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from gpmap_cli.dataset.contents import MISSING
 from gpmap_cli.dataset.hdf5 import refuse_what_cannot_fit
 from gpmap_cli.errors import InputError, listing, one_line
-from gpmap_cli.prepare.job import Progress, no_progress
 from gpmap_cli.prepare.sources.plink2 import Settings
 from gpmap_cli.prepare.variants.allele_copies import NO_VARIANTS, UNKNOWN, AlleleCopies
 from gpmap_cli.prepare.variants.genotyped import Genotyped, library
@@ -25,6 +24,7 @@ from gpmap_cli.prepare.variants.locus_names import Loci
 from gpmap_cli.prepare.variants.pgen_layout import PgenLayout, read_layout
 from gpmap_cli.prepare.variants.plink_samples import own_phenotypes, read_psam, sample_ids
 from gpmap_cli.prepare.variants.plink_variants import Variants, fileset, read_pvar
+from gpmap_cli.progress import Progress, no_progress
 
 _NONE = ("", ".", "0", *NO_VARIANTS)  # in the place of an alternative allele: no locus
 

@@ -21,7 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpmap_cli.errors import InputError, one_line
-from gpmap_cli.prepare.job import Progress, no_progress
 from gpmap_cli.prepare.sources.vcf import Settings
 from gpmap_cli.prepare.tables.text_table import shown
 from gpmap_cli.prepare.variants.allele_copies import NO_VARIANTS, AlleleCopies
@@ -29,6 +28,7 @@ from gpmap_cli.prepare.variants.genotyped import Genotyped, library
 from gpmap_cli.prepare.variants.locus_major import LocusMajor
 from gpmap_cli.prepare.variants.locus_names import Loci
 from gpmap_cli.prepare.variants.vcf_scan import VcfScan, scan
+from gpmap_cli.progress import Progress, no_progress
 
 _ROUNDING = 0.001  # that a dosage may exceed its range by
 _SUM_ROUNDING = 0.05  # that the probabilities of a call may sum to other than 1 by

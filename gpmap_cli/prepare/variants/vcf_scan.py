@@ -18,8 +18,8 @@ from typing import Any
 
 from gpmap_cli.dataset.hdf5 import check_readable
 from gpmap_cli.errors import InputError, listing
-from gpmap_cli.prepare.job import Progress, no_progress
 from gpmap_cli.prepare.tables.text_table import shown
+from gpmap_cli.progress import Progress, no_progress
 
 _GZIP = b"\x1f\x8b"
 _BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")  # an empty block, the last one
