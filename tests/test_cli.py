@@ -111,7 +111,13 @@ def test_cfg_prints_the_composed_configuration(gpmap):
     result = gpmap("train", "--cfg", "job", "model=ridge", "seed=7")
     assert result.returncode == 0
     composed = yaml.safe_load(result.stdout)
-    assert composed["model"] == {"name": "ridge", "penalty": None, "penalty_choice": "loo"}
+    assert composed["model"] == {
+        "name": "ridge",
+        "penalty": None,
+        "penalty_choice": "loo",
+        "route": "auto",
+        "weighted": False,
+    }
     assert composed["seed"] == 7
     assert set(composed) == {*COMMANDS["train"].groups, *(item.name for item in fields(COMMANDS["train"].root))}
 

@@ -12,6 +12,8 @@ from gpmap_cli.dataset.coding import CodedGenotypes, GenotypeCoding
 from gpmap_cli.solvers import pairwise, ridge
 from gpmap_cli.solvers.missing import shared_rows
 from gpmap_cli.solvers.pair_features import pair_gram, pair_indices
+from gpmap_cli.solvers.ridge_factors import FactorSource
+from gpmap_cli.solvers.ridge_problem import RidgeProblem
 
 WIDE, TALL = (30, 50), (300, 20)  # fewer samples than loci, and more
 
@@ -23,6 +25,13 @@ def data(shape, missing=0.0, ploidy=1, seed=0):
         stored[np.random.default_rng(1).random(stored.shape) < missing] = -1
     genotypes = CodedGenotypes(stored, GenotypeCoding.learn(stored, ploidy))
     return genotypes, samples.phenotypes
+
+
+def factors(genotypes, phenotypes, form=None):
+    """What ridge factorises for phenotypes without a missing one, by the smaller side unless another is asked for."""
+    problem = RidgeProblem(genotypes, phenotypes, np.ones(phenotypes.shape), "cpu")
+    form = form or ("primal" if len(genotypes) >= genotypes.num_loci else "dual")
+    return FactorSource(problem, form).factors(problem.groups()[0], None, last=True)
 
 
 def skewed(shape, seed=0):
@@ -56,7 +65,7 @@ def test_leave_one_out_errors_are_those_of_leaving_one_out(shape):
     genotypes, phenotypes = data(shape)
     x = genotypes.rows(slice(None))
     path = np.array([0.5, 5.0, 500.0])
-    fast = ridge._factorise(genotypes, phenotypes, "cpu").leave_one_out_errors(path)
+    fast = factors(genotypes, phenotypes).leave_one_out_errors(path)
     for place, penalty in enumerate(path):
         errors = []
         for out in range(len(x)):
@@ -68,9 +77,9 @@ def test_leave_one_out_errors_are_those_of_leaving_one_out(shape):
 
 def test_primal_equals_dual_ridge():
     genotypes, phenotypes = data((40, 35))
-    primal = ridge._Primal(genotypes, phenotypes, "cpu")
-    dual = ridge._Dual(genotypes, phenotypes, "cpu")
-    np.testing.assert_allclose(primal.weights(2.0), dual.weights(2.0), atol=1e-11)
+    primal, dual = (factors(genotypes, phenotypes, form) for form in ("primal", "dual"))
+    given = np.array([2.0, 2.0]), np.arange(2)
+    np.testing.assert_allclose(primal.weights(*given), dual.weights(*given), atol=1e-11)
     path = np.array([0.1, 1.0, 10.0])
     np.testing.assert_allclose(primal.leave_one_out_errors(path), dual.leave_one_out_errors(path), rtol=1e-9)
 
@@ -78,9 +87,9 @@ def test_primal_equals_dual_ridge():
 def test_the_chosen_penalty_has_less_error_than_others():
     genotypes, phenotypes = data(TALL, seed=4)
     chosen = ridge.solve_ridge(genotypes, phenotypes, None, None, "cpu").penalty
-    factors = ridge._factorise(genotypes, phenotypes, "cpu")
+    exact = factors(genotypes, phenotypes)
     for column, penalty in enumerate(chosen):
-        here, lower, higher = factors.leave_one_out_errors(np.array([penalty, penalty / 3, penalty * 3]))[:, column]
+        here, lower, higher = exact.leave_one_out_errors(np.array([penalty, penalty / 3, penalty * 3]))[:, column]
         assert here < lower
         assert here < higher
 
