@@ -286,6 +286,7 @@ def test_genotypes_on_disk_give_the_same_bits(tmp_path, route, kind):
 def test_environments_share_sums_over_samples(form):
     """Taking the few missing samples away gives what each environment alone gives."""
     genotypes, phenotypes = linked(80, 60, num_environments=4)
+    phenotypes[:, 0] = np.nan_to_num(phenotypes[:, 0])  # everybody
     phenotypes[10:70, 2] = np.nan  # most are missing: summed directly
     together = solve_ridge(genotypes, phenotypes, None, None, "cpu", route=form)
     for column in range(4):
