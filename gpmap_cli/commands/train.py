@@ -257,7 +257,7 @@ class _Run:
         locus_ids = tuple(map(str, dataset.locus_ids.tolist()))
         predictor = FittedPredictor(model, coding, scale, locus_ids, dataset.environment_names, fixed)
         self._mark(RUNNING)
-        write_tables(self._directory, model.tables(), locus_ids, dataset.environment_names, scale.std)
+        write_tables(self._directory, model.tables(), locus_ids, dataset.environment_names, scale)
         predictor.save(path)
         return predictor
 
