@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gpmap_cli.dataset.contents import Dataset
 from gpmap_cli.dataset.file import DatasetFile
@@ -78,6 +79,7 @@ class FileSource:
         with self._open() as file:
             file.find_loci(self._settings.loci)
             file.find_environments(self._settings.environments)
+            file.find_environments(self._settings.fixed, "data.covariates")
             wanted = self._settings.num_samples
             if wanted is not None and wanted > file.num_samples:
                 raise InputError(
@@ -93,10 +95,30 @@ class FileSource:
                 order = stream(self._seed, "subset").permutation(file.num_samples)
                 rows = np.sort(order[: settings.num_samples])
             loci = None if settings.loci is None else file.find_loci(settings.loci)
-            environments = None if settings.environments is None else file.find_environments(settings.environments)
+            environments = self._environments(file)
             if memory_limit is None:
-                return file.load(rows, loci, environments)
-            return file.stream(rows, loci, environments).within(memory_limit, scratch)
+                dataset = file.load(rows, loci, environments)
+            else:
+                dataset = file.stream(rows, loci, environments).within(memory_limit, scratch)
+            if settings.fixed:
+                columns = file.phenotypes()[:, file.find_environments(settings.fixed, "data.covariates")]
+                values = columns.astype(np.float64) if rows is None else columns[rows].astype(np.float64)
+                dataset = replace(dataset, sample_covariates=dict(zip(settings.fixed, values.T, strict=True)))
+            return dataset
+
+    def environment_names(self) -> tuple[str, ...]:
+        """All columns of the phenotype table."""
+        with self._open() as file:
+            return file.environment_names
+
+    def _environments(self, file: DatasetFile) -> NDArray[np.intp] | None:
+        """Those that are asked for, or all but the covariates."""
+        settings = self._settings
+        if settings.environments is not None:
+            return file.find_environments(settings.environments)
+        if not settings.fixed:
+            return None
+        return np.flatnonzero([name not in settings.fixed for name in file.environment_names])
 
     def identity(self) -> dict[str, str | int | None]:
         with self._open() as file:

@@ -226,3 +226,18 @@ def test_weighting_without_errors_is_refused(gpmap):
     result = gpmap("train", "model=pairwise", "data.num_samples=100", "model.weighted=true", "data.num_loci=5")
     assert result.returncode == 2
     assert "phenotype_std" in result.stderr
+
+
+@pytest.mark.parametrize("num_samples", [53, 54, 120])
+def test_hopeless_input_gives_finite_effects(num_samples):
+    """Constant and duplicated loci, fewer samples than loci, a constant phenotype, three training samples."""
+    samples = make_samples(num_samples=num_samples, num_loci=9)
+    samples.genotypes.stored[:, 0] = 1
+    samples.genotypes.stored[:, 1] = samples.genotypes.stored[:, 2]
+    samples.phenotypes[:, 1] = 0.0
+    model = fit({"route": "iterative"}, samples)
+    assert np.isfinite(model.predict(samples.genotypes)).all()
+    table = model.tables()["effects"]
+    assert np.isfinite(table["effect"]).all()
+    assert np.isfinite(table["std_error"]).all()
+    np.testing.assert_allclose(model.predict(samples.genotypes)[:, 1], 0, atol=1e-12)

@@ -89,7 +89,16 @@ def test_environments_choose_and_order(tmp_path):
     assert refused(tmp_path, content, environments=("B",)).hint == "did you mean source.environments=b?"
     assert "there is no column `id`" in refused(tmp_path, content, environments=("id",)).message
     assert "`a` is asked for twice" in refused(tmp_path, content, environments=("a", "b", "a")).message
-    assert "`x` in column `c`" in refused(tmp_path, content, environments=("c",)).message
+    mixed = "id,a,c\ns,1,x\nt,2,3\n"
+    assert "`x` in column `c`" in refused(tmp_path, mixed, environments=("c",)).message
+
+
+def test_labels_that_are_asked_for_are_numbered(tmp_path):
+    content = "id,a,sex\ns,1,m\nt,2,f\nu,3,NA\nv,4,m\n"
+    table = read(tmp_path, content, environments=("a", "sex"))
+    np.testing.assert_array_equal(table.phenotypes, [[1, 1], [2, 0], [3, NAN], [4, 1]])
+    assert any("labels of `sex` are numbered" in line and "data.factors=[sex]" in line for line in table.lines)
+    assert read(tmp_path, content).environment_names == ("a",)
 
 
 def test_the_sample_column(tmp_path):

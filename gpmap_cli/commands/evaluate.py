@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gpmap_cli.commands.fitted import TIMES_HELD, FinishedRun
+from gpmap_cli.commands.fitted import TIMES_HELD, FinishedRun, say_covariates
 from gpmap_cli.commands.terminal import show_result
 from gpmap_cli.config.schema import Config
 from gpmap_cli.dataset.contents import SPLIT_NAMES, Dataset
@@ -47,6 +47,7 @@ def run(config: Config, path: Path) -> None:
         log.info("model of %s on %s, %d samples", root.run, source.name, dataset.num_samples)
         if predictor.matches_by_order:
             log.info("the model came without names: loci and environments match by order")
+        say_covariates(predictor, dataset)
         names = tuple(dataset.environment_names[theirs] for theirs, _ in columns)
         observed = dataset.phenotypes[:, [theirs for theirs, _ in columns]]
         wanted = np.zeros(dataset.num_samples, bool)
@@ -57,7 +58,7 @@ def run(config: Config, path: Path) -> None:
         looked_at = genotypes if wanted.all() else select_rows(genotypes, kept)
         part = dataset if wanted.all() else dataset.take_rows(kept)
         predicted = np.full(observed.shape, np.nan)
-        predicted[kept] = predictor.predict(looked_at)[:, [ours for _, ours in columns]]
+        predicted[kept] = predictor.predict(looked_at, part.sample_covariates)[:, [ours for _, ours in columns]]
         splits = score_parts(observed, predicted, parts, names, finished.seed)
         part_names = np.full(dataset.num_samples, "", dtype=object)
         for name, rows in parts.items():

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from gpmap_cli.commands.devices import choose_device
 from gpmap_cli.config.schema import Config, load_config
-from gpmap_cli.data_source import Source, open_source
+from gpmap_cli.data_source import FileSource, Source, open_source
+from gpmap_cli.dataset.contents import Dataset
 from gpmap_cli.dataset.settings import FileData
 from gpmap_cli.errors import InputError
 from gpmap_cli.run_dir.layout import RunDirectory
@@ -19,6 +21,14 @@ log = logging.getLogger("gpmap")
 
 # Genotypes in memory are held as the data have them, and once more as the samples and loci that are looked at.
 TIMES_HELD = 2
+
+
+def say_covariates(predictor: FittedPredictor, dataset: Dataset) -> None:
+    """Which covariates of the model the data lack."""
+    known = predictor.fixed.covariates if predictor.fixed is not None else ()
+    absent = [one.name for one in known if one.name not in dataset.sample_covariates]
+    if absent:
+        log.info("not in the data, and so taken at their training mean: %s", ", ".join(absent))
 
 
 class FinishedRun:
@@ -59,9 +69,20 @@ class FinishedRun:
         if data is None:
             config = self.training_config()
             return open_source(config.data, config.root.seed), True
-        source = open_source(data, self.seed)
+        source = open_source(self._with_covariates(data), self.seed)
         source.check()
         return source, self._is_own(data, source)
+
+    def _with_covariates(self, data: Any) -> Any:
+        """The covariates of the run are those of other data too, as far as these have them."""
+        own = self.training_config().data if self.config.get("data") is not None else None
+        if not (isinstance(own, FileData) and isinstance(data, FileData)) or data.fixed or not own.fixed:
+            return data
+        present = FileSource(data, self.seed).environment_names()
+        covariates, factors = (
+            tuple(name for name in names or () if name in present) or None for names in (own.covariates, own.factors)
+        )
+        return replace(data, covariates=covariates, factors=factors)
 
     def _is_own(self, data: Any, source: Source) -> bool:
         if self.config.get("data") is None:

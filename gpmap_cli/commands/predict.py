@@ -6,7 +6,7 @@ import logging
 from datetime import datetime
 from pathlib import Path
 
-from gpmap_cli.commands.fitted import TIMES_HELD, FinishedRun
+from gpmap_cli.commands.fitted import TIMES_HELD, FinishedRun, say_covariates
 from gpmap_cli.commands.terminal import show_result
 from gpmap_cli.config.schema import Config
 from gpmap_cli.run_dir.layout import RunDirectory, RunLog
@@ -31,7 +31,8 @@ def run(config: Config, path: Path) -> None:
         log.info("model of %s on %s, %d samples", root.run, source.name, dataset.num_samples)
         if predictor.matches_by_order:
             log.info("the model came without names: loci and environments match by order")
-        predicted = predictor.predict(genotypes)
+        say_covariates(predictor, dataset)
+        predicted = predictor.predict(genotypes, dataset.sample_covariates)
         names = predictor.environment_names
         write_predictions(directory, dataset, names, predicted, observed=None, split=None)
         directory.write_json("provenance.json", provenance(started, source.identity(), None, predictor.model.device))

@@ -67,11 +67,23 @@ class GenotypeCoding:
 
 
 @dataclass(frozen=True)
+class Projection:
+    """What covariates take away from coded genotypes: design (N, q) of these samples times slopes (q, L)."""
+
+    design: NDArray[np.float64]
+    slopes: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class CodedGenotypes:
-    """Genotypes as stored, (N, L), and the coding that turns any rows of them into numbers when needed."""
+    """Genotypes as stored, (N, L), and the coding that turns any rows of them into numbers when needed.
+
+    projection: the covariates that are projected out of them, if any are.
+    """
 
     stored: StoredGenotypes
     coding: GenotypeCoding
+    projection: Projection | None = None
 
     def __len__(self) -> int:
         return len(self.stored)
@@ -82,20 +94,30 @@ class CodedGenotypes:
 
     def rows(self, which: NDArray[np.intp] | slice, dtype: DTypeLike = np.float64) -> NDArray:
         """Coded genotypes of these rows, (rows, L)."""
-        return self.coding.apply(self.stored[which], dtype)
+        coded = self.coding.apply(self.stored[which], dtype)
+        if self.projection is not None:
+            coded -= (self.projection.design[which] @ self.projection.slopes).astype(dtype)
+        return coded
 
     def loci(self, which: slice, dtype: DTypeLike = np.float64) -> NDArray:
         """Coded genotypes of all samples at these loci, (N, loci)."""
         part = GenotypeCoding(self.coding.ploidy, self.coding.shift[which], self.coding.fill[which])
-        return part.apply(self.stored[:, which], dtype)
+        coded = part.apply(self.stored[:, which], dtype)
+        if self.projection is not None:
+            coded -= (self.projection.design @ self.projection.slopes[:, which]).astype(dtype)
+        return coded
 
     def take(self, which: NDArray[np.intp]) -> CodedGenotypes:
-        return CodedGenotypes(select_rows(self.stored, which), self.coding)
+        projection = self.projection
+        if projection is not None:
+            projection = Projection(projection.design[which], projection.slopes)
+        return CodedGenotypes(select_rows(self.stored, which), self.coding, projection)
 
     @property
     def is_plus_minus_one(self) -> bool:
         """Haploid hard calls without a missing one: every coded value is exactly -1 or +1."""
-        return self.coding.ploidy == 1 and self.stored.dtype == np.int8 and not self.has_missing
+        is_hard = self.coding.ploidy == 1 and self.stored.dtype == np.int8
+        return is_hard and self.projection is None and not self.has_missing
 
     @property
     def has_missing(self) -> bool:

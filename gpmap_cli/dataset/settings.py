@@ -22,10 +22,28 @@ class FileData(Ruled):
     loci: tuple[str, ...] | None = None
     num_samples: int | None = setting(None, minimum=1)
     seed: int | None = setting(None, minimum=0)
+    covariates: tuple[str, ...] | None = None
+    factors: tuple[str, ...] | None = None
 
     def rules(self) -> tuple[Rule, ...]:
-        chosen = (partial(self._choice_problems, key) for key in ("environments", "loci"))
-        return self._path_problems, *chosen
+        chosen = (partial(self._choice_problems, key) for key in ("environments", "loci", "covariates", "factors"))
+        return self._path_problems, *chosen, self._covariate_problems
+
+    @property
+    def fixed(self) -> tuple[str, ...]:
+        """The columns of the phenotype table that are covariates, numbers and factors."""
+        return (*(self.covariates or ()), *(self.factors or ()))
+
+    def _covariate_problems(self, prefix: str) -> Iterator[Problem]:
+        both = sorted(set(self.covariates or ()) & set(self.factors or ()))
+        if both:
+            yield Problem(f"{prefix}covariates and {prefix}factors both name {both[0]}", "name it in one of them")
+        predicted = sorted(set(self.environments or ()) & set(self.fixed))
+        if predicted:
+            yield Problem(
+                f"{predicted[0]} is a covariate and among {prefix}environments",
+                "a column is a phenotype or a covariate, not both",
+            )
 
     def _path_problems(self, prefix: str) -> Iterator[Problem]:
         if self.path is None:
@@ -34,7 +52,8 @@ class FileData(Ruled):
     def _choice_problems(self, key: str, prefix: str) -> Iterator[Problem]:
         chosen = getattr(self, key)
         if chosen is not None and len(chosen) == 0:
-            yield Problem(f"{prefix}{key} is empty", f"leave {prefix}{key} out to take all")
+            rest = "to take all" if key in ("environments", "loci") else "for none"
+            yield Problem(f"{prefix}{key} is empty", f"leave {prefix}{key} out {rest}")
         elif chosen is not None and len(set(chosen)) < len(chosen):
             yield Problem(f"{prefix}{key} names one twice", "name each only once")
 

@@ -160,7 +160,8 @@ class Pairwise(Model):
         scales = EpistasisKernels.learn(genotypes, 2, context.device).scales.cpu().numpy()
         floor = _SMALLEST_SHARE * np.maximum(found.total[:, None], 1e-300)
         parameter = np.maximum(found.parameter, floor)
-        shown = ", ".join(f"{share:.3f}" for share in found.share.mean(axis=0))
+        varies = found.total > 0
+        shown = ", ".join(f"{share:.3f}" for share in found.share[varies].sum(axis=0) / max(varies.sum(), 1))
         context.reporter.note(f"pairwise: variance shares {shown} (additive, pairwise, residual), mean of environments")
         return scales * parameter[:, 2:] / parameter[:, :2]
 

@@ -10,10 +10,13 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
+from gpmap_cli.dataset.coding import PhenotypeScale
 from gpmap_cli.run_dir.layout import RunDirectory
 from gpmap_cli.run_dir.writing import write_whole
 
-_OF_LOCI, _IN_PHENOTYPE_UNITS = ("locus", "locus_2"), ("effect", "std_error")
+_OF_LOCI = ("locus", "locus_2")
+# Differences of phenotypes, and phenotypes themselves.
+_DIFFERENCES, _PHENOTYPES = ("effect", "std_error", "slope"), ("phenotype",)
 
 
 def write_tables(
@@ -21,11 +24,11 @@ def write_tables(
     tables: Mapping[str, Mapping[str, NDArray]],
     locus_ids: tuple[str, ...],
     environment_names: tuple[str, ...],
-    phenotype_std: NDArray[np.float64],
+    scale: PhenotypeScale,
 ) -> None:
     """`<name>.csv.gz` of every table, as `models.base.Model.tables` describes them. No time goes into the archive.
 
-    phenotype_std: (E,) the standard deviations by which the phenotypes were divided.
+    scale: how the phenotypes were standardised.
     """
     import pandas as pd
 
@@ -39,8 +42,10 @@ def write_tables(
                 written[column] = names_of_loci[values]
             elif column == "environment":
                 written[column] = names_of_environments[values]
-            elif column in _IN_PHENOTYPE_UNITS:
-                written[column] = values * phenotype_std[columns["environment"]]
+            elif column in _DIFFERENCES:
+                written[column] = values * scale.std[columns["environment"]]
+            elif column in _PHENOTYPES:
+                written[column] = values * scale.std[columns["environment"]] + scale.mean[columns["environment"]]
             else:
                 written[column] = values
         table = pd.DataFrame(written)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpmap_cli import models
-from gpmap_cli.dataset.coding import CodedGenotypes, GenotypeCoding, PhenotypeScale
+from gpmap_cli.dataset.coding import CodedGenotypes, GenotypeCoding, PhenotypeScale, Projection
 from gpmap_cli.dataset.contents import Dataset
 from gpmap_cli.dataset.disk_genotypes import StoredGenotypes, select_loci
+from gpmap_cli.dataset.fixed_effects import FixedEffects
 from gpmap_cli.errors import InputError, Problem, listing
 from gpmap_cli.models.base import Model
 from gpmap_cli.run_dir.checkpoints import load_arrays, save_arrays
@@ -30,14 +33,24 @@ class FittedPredictor:
     scale: PhenotypeScale
     locus_ids: tuple[str, ...] | None
     environment_names: tuple[str, ...]
+    fixed: FixedEffects | None = None
 
     @property
     def matches_by_order(self) -> bool:
         return self.locus_ids is None
 
-    def predict(self, genotypes: StoredGenotypes) -> NDArray[np.float64]:
-        """Phenotypes (N, E) of stored genotypes (N, L) in the model's own order of loci."""
-        return self.scale.restore(self.model.predict(CodedGenotypes(genotypes, self.coding)))
+    def predict(
+        self, genotypes: StoredGenotypes, covariates: Mapping[str, NDArray[np.float64]] | None = None
+    ) -> NDArray[np.float64]:
+        """Phenotypes (N, E) of stored genotypes (N, L) in the model's own order of loci.
+
+        covariates: values (N,) by name; those that the model knows and that are not given are at their training mean.
+        """
+        if self.fixed is None:
+            return self.scale.restore(self.model.predict(CodedGenotypes(genotypes, self.coding)))
+        design = self.fixed.design(covariates or {}, len(genotypes))
+        coded = CodedGenotypes(genotypes, self.coding, Projection(design, self.fixed.of_genotypes))
+        return self.scale.restore(self.model.predict(coded)) + design @ self.fixed.of_phenotypes
 
     def genotypes_of(self, dataset: Dataset) -> StoredGenotypes:
         """The dataset's genotypes at the model's loci, in the model's order. A locus that lacks is refused."""
@@ -75,11 +88,14 @@ class FittedPredictor:
             ("scale", self.scale.state()),
         ):
             arrays.update({f"{part}/{name}": array for name, array in state.items()})
-        facts = {
+        facts: dict[str, Any] = {
             "settings": asdict(self.model.settings),
             "locus_ids": self.locus_ids,
             "environment_names": self.environment_names,
         }
+        if self.fixed is not None:
+            fixed, facts["covariates"] = self.fixed.state()
+            arrays.update({f"fixed/{name}": array for name, array in fixed.items()})
         path.parent.mkdir(exist_ok=True)
         save_arrays(path, arrays, facts)
 
@@ -87,7 +103,7 @@ class FittedPredictor:
     def load(cls, path: Path, device: str = "cpu", precision: str = "float32") -> FittedPredictor:
         """Read a fitted model; only this program's own models are made, and nothing in the file is executed."""
         arrays, facts = load_arrays(path)
-        parts: dict[str, dict[str, NDArray]] = {"model": {}, "coding": {}, "scale": {}}
+        parts: dict[str, dict[str, NDArray]] = {"model": {}, "coding": {}, "scale": {}, "fixed": {}}
         hint = "use another run, or train again"
         try:
             for name, array in arrays.items():
@@ -107,6 +123,7 @@ class FittedPredictor:
                 PhenotypeScale.from_state(parts["scale"]),
                 None if locus_ids is None else tuple(map(str, locus_ids)),
                 tuple(map(str, facts["environment_names"])),
+                FixedEffects.from_state(parts["fixed"], facts["covariates"]) if parts["fixed"] else None,
             )
         except InputError:
             raise

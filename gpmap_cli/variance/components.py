@@ -32,12 +32,15 @@ class VarianceComponents:
 
     @property
     def share(self) -> NDArray[np.float64]:
-        """The share of the variance of the phenotypes, (E, C): of the additive component, narrow heritability."""
-        return self.variance / self.total[:, None]
+        """The share of the variance of the phenotypes, (E, C): of the additive component, narrow heritability.
+
+        NaN where phenotypes do not vary.
+        """
+        return self.variance / np.where(self.total > 0, self.total, np.nan)[:, None]
 
     @property
     def share_std_error(self) -> NDArray[np.float64]:
-        return self.std_error / self.total[:, None]
+        return self.std_error / np.where(self.total > 0, self.total, np.nan)[:, None]
 
     @property
     def share_interval(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

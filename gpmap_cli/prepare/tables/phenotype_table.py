@@ -56,7 +56,8 @@ def read_phenotypes(
     """The table in a file. `environments` chooses and orders the columns; None takes all that hold numbers.
 
     The sample column is the first, or `IID` where the first two are PLINK's FID and IID. A column of texts without
-    a single number is left out with a line that says so; one that holds both is refused with the first such text.
+    a single number is left out with a line that says so, or, where `environments` asks for it, its labels are numbered
+    (a factor such as sex or plate); one that holds both is refused with the first such text.
     """
     table = read_table(path, absent_hint="check source.phenotypes")
     return phenotypes_of(table, sample_column=sample_column, environments=environments, missing=missing)
@@ -98,6 +99,10 @@ def phenotypes_of(
     phenotypes = np.empty((len(ids), len(names)), np.float32)
     std = np.full(phenotypes.shape, np.nan, np.float32)
     for place, name in enumerate(names):
+        if environments is not None and _holds_texts_alone(table, name, missing):
+            phenotypes[:, place], line = _numbered_labels(table, name, missing)
+            lines.append(line)
+            continue
         phenotypes[:, place] = _float32(table, name, missing)
         lines += _about_stand_in(table.path, name, phenotypes[:, place])
         if name in errors:
@@ -173,6 +178,18 @@ def _holds_texts_alone(table: TextTable, name: str, missing: Sequence[str]) -> b
     """Whether a column holds texts and not a single number; missing cells are neither."""
     values = [parsed(cell, missing) for cell in table.column(name)]
     return None in values and not any(value is not None and not math.isnan(value) for value in values)
+
+
+def _numbered_labels(table: TextTable, name: str, missing: Sequence[str]) -> tuple[NDArray[np.float32], str]:
+    """A column of labels that was asked for by name (sex, batch, plate) as numbers 0, 1, ... in alphabetical order."""
+    cells = table.column(name)
+    is_label = [parsed(cell, missing) is None for cell in cells]
+    labels = sorted({cell for cell, known in zip(cells, is_label, strict=True) if known})
+    number = {label: place for place, label in enumerate(labels)}
+    values = [number[cell] if known else np.nan for cell, known in zip(cells, is_label, strict=True)]
+    some = listing([f"{shown(label)}={place}" for label, place in number.items()], 10)
+    line = f"{table.path.name}: labels of `{shown(name)}` are numbered: {some}; for training: data.factors=[{name}]"
+    return np.array(values, np.float32), line
 
 
 def _about_stand_in(path: Path, name: str, values: NDArray[np.float32]) -> list[str]:
