@@ -8,7 +8,7 @@ import torch
 from conftest import make_samples
 from sklearn.linear_model import Ridge
 
-from gpmap_cli.dataset.coding import CodedGenotypes, GenotypeCoding, Samples
+from gpmap_cli.dataset.coding import CodedGenotypes, GenotypeCoding, Projection, Samples
 from gpmap_cli.dataset.disk_genotypes import DiskGenotypes
 from gpmap_cli.errors import InputError
 from gpmap_cli.models.ridge import Ridge as RidgeModel
@@ -38,12 +38,15 @@ def linked(num_samples, num_loci, num_environments=3, ploidy=1, kind="calls", mi
     phenotypes += 2 + rng.normal(size=phenotypes.shape)
     phenotypes[rng.random(phenotypes.shape) < missing] = np.nan
     stored = counts.astype(np.int8)
-    if kind == "missing":
+    if kind in ("missing", "covariates"):
         stored[rng.random(stored.shape) < 0.05] = -1
     if kind == "dosages":
         stored = np.clip(counts + rng.uniform(-0.4, 0.4, counts.shape), 0, ploidy).astype(np.float16)
         stored[rng.random(stored.shape) < 0.05] = np.nan
-    return CodedGenotypes(stored, GenotypeCoding.learn(stored, ploidy)), phenotypes
+    projection = None
+    if kind == "covariates":
+        projection = Projection(rng.normal(size=(num_samples, 2)), rng.normal(size=(2, num_loci)))
+    return CodedGenotypes(stored, GenotypeCoding.learn(stored, ploidy), projection), phenotypes
 
 
 def problem_of(genotypes, phenotypes, weights=None):
@@ -74,7 +77,7 @@ def close(found, expected, relative=1e-6):
 
 
 @pytest.mark.parametrize("route", ROUTES)
-@pytest.mark.parametrize("kind", ["calls", "missing", "dosages"])
+@pytest.mark.parametrize("kind", ["calls", "missing", "dosages", "covariates"])
 @pytest.mark.parametrize(("num_samples", "num_loci", "ploidy"), [(300, 40, 1), (60, 150, 1), (150, 60, 2)])
 def test_every_route_equals_scikit_learn(route, kind, num_samples, num_loci, ploidy):
     genotypes, phenotypes = linked(num_samples, num_loci, ploidy=ploidy, kind=kind)
@@ -82,6 +85,8 @@ def test_every_route_equals_scikit_learn(route, kind, num_samples, num_loci, plo
     effects, intercept = reference(genotypes, phenotypes, 3.7)
     close(solution.weights, effects)
     close(solution.intercept, intercept)
+    fitted = linear_prediction(genotypes, solution.weights, solution.intercept)
+    close(fitted, genotypes.rows(slice(None)) @ effects + intercept)
     assert solution.route == route
 
 

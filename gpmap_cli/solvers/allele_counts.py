@@ -3,8 +3,8 @@
 All of it works on allele counts g (dosages, a missing one replaced by its training mean) and not on coded genotypes
 x = scale g + shift: once centred the shift is gone, and counts are whole numbers, exact in single precision. A sum of
 products of whole numbers is exact there too while it stays below 2^24, so hard calls are multiplied at twice the speed
-and a fraction of the memory without any error; dosages and filled-in genotypes take double precision where the result
-is a matrix to be factorised.
+and half the memory without any error; dosages, filled-in genotypes, and counts that covariates were projected out of
+take double precision where the result is a matrix to be factorised.
 """
 
 from __future__ import annotations
@@ -32,9 +32,14 @@ class AlleleCounts:
         self.num_samples, self.num_loci, self.device = len(genotypes), genotypes.num_loci, device
         self.scale, self.shift = genotypes.coding.scale, genotypes.coding.shift
         self._has_missing = genotypes.has_missing
+        self._projection: tuple[torch.Tensor, torch.Tensor] | None = None
+        if genotypes.projection is not None:
+            design, slopes = genotypes.projection.design, genotypes.projection.slopes / self.scale
+            self._projection = torch.from_numpy(design).to(device), torch.from_numpy(slopes).to(device)
         self._fill = torch.from_numpy((genotypes.coding.fill - self.shift) / self.scale).to(device)
         # Whole numbers up to the ploidy: their products are summed exactly in single precision, over so many terms.
-        self._whole = genotypes.stored.dtype.kind in "iu" and not self._has_missing
+        is_whole = genotypes.stored.dtype.kind in "iu" and not self._has_missing
+        self._whole = is_whole and self._projection is None
         self._exact_terms = _EXACT_IN_FLOAT32 // genotypes.coding.ploidy**2 if self._whole else 0
 
     def blocks(self, dtype: torch.dtype) -> Iterator[tuple[slice, torch.Tensor]]:
@@ -45,7 +50,7 @@ class AlleleCounts:
         for start in range(0, self.num_samples, step):
             rows = slice(start, min(start + step, self.num_samples))
             counts = room[: rows.stop - rows.start]
-            self._read(self._stored[rows], slice(None), counts)
+            self._read(self._stored[rows], rows, slice(None), counts)
             yield rows, counts
 
     def loci_blocks(self, dtype: torch.dtype) -> Iterator[tuple[slice, torch.Tensor]]:
@@ -55,14 +60,17 @@ class AlleleCounts:
         for start in range(0, self.num_loci, step):
             loci = slice(start, min(start + step, self.num_loci))
             counts = torch.empty(self.num_samples, loci.stop - loci.start, dtype=dtype, device=self.device)
-            self._read(self._stored[:, loci], loci, counts)
+            self._read(self._stored[:, loci], slice(None), loci, counts)
             yield loci, counts
 
-    def _read(self, stored: np.ndarray, loci: slice, into: torch.Tensor) -> None:
+    def _read(self, stored: np.ndarray, rows: slice, loci: slice, into: torch.Tensor) -> None:
         into.copy_(torch.from_numpy(stored if stored.flags.writeable else stored.copy()))
         if self._has_missing:
             missing = torch.isnan(into) if stored.dtype.kind == "f" else into < 0
             torch.where(missing, self._fill[loci].to(into.dtype), into, out=into)
+        if self._projection is not None:
+            design, slopes = self._projection
+            into.addmm_(design[rows].to(into.dtype), slopes[:, loci].to(into.dtype), alpha=-1)
 
     def times(self, right: torch.Tensor) -> torch.Tensor:
         """g R, (N, C), for R (L, C), in R's precision. Costs N L C."""
