@@ -1,4 +1,4 @@
-"""The benchmark of the linear models at its smallest: it runs, and both sides give the same answers. No time is tested."""
+"""The benchmark of the linear models at its smallest: it runs, and both sides answer alike. No time is tested."""
 
 from __future__ import annotations
 
