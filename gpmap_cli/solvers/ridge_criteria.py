@@ -60,8 +60,7 @@ class Criterion:
     def _trace(self, of_space: torch.Tensor, per_square: torch.Tensor, probes: torch.Tensor) -> torch.Tensor:
         """A trace (P,), from its parts in the space (P, m): a lower bound, and exact where the space is everything."""
         bound = of_space.sum(dim=1)
-        everything = min(self._system.counts.num_loci, self._system.counts.num_samples - 1)
-        if self._system.space.size >= everything:
+        if self._system.is_everything:
             return bound
         return torch.maximum((per_square @ probes**2).mean(dim=1), bound)
 

@@ -83,17 +83,32 @@ class System:
         return found - penalties[environment] * effects
 
     def standard_errors(self, penalties: NDArray) -> NDArray[np.float64]:
-        """Posterior standard deviations of the effects (L, E), approximately, rather too large than too small: about
-        directions that are not in the space, the data are taken to say nothing."""
-        found = np.empty((self.counts.num_loci, self.num_environments))
+        """Posterior standard deviations of the effects (L, E), approximately.
+
+        The square is sigma^2 / penalty * (1 - k_l), k the diagonal of A'A (A'A + penalty I)^-1, what the data have said
+        about a locus. In the space k is known; what the probes' trace says is missing from its sum is shared among the
+        loci by how much of each (1 - |W_l|^2) lies outside. So their mean is right, and each of them about.
+        """
+        space, num_loci = self.space, self.counts.num_loci
+        found = np.empty((num_loci, self.num_environments))
         for column, penalty in enumerate(penalties):
-            values, vectors = torch.linalg.eigh(self.space.grams[column])
-            rotated = vectors.T @ self.space.rights[column, :, 0]
-            quadratic = float(self.problem.total[column] - (rotated**2 / (values.clamp_min(0) + penalty)).sum())
+            values, vectors = torch.linalg.eigh(space.grams[column])
+            values = values.clamp_min(0)
+            squares = (vectors.T @ space.rights[column]) ** 2 / (values + penalty)[:, None]
+            shrink = values / (values + penalty)
+            quadratic = float(self.problem.total[column] - squares[:, 0].sum())
             variance = max(quadratic, 0.0) / max(float(self.problem.num_samples[column]) - 1, 1.0)
-            shrink = (values / (values + penalty)).clamp(0, 1).float()
-            for start in range(0, len(found), _CHUNK):
-                block = self.space.basis[start : start + _CHUNK] @ vectors.float()
-                known = (block**2 @ shrink).double().clamp(0, 1)
+            missing = 0.0
+            if self.num_probes and not self.is_everything:
+                missing = float(squares[:, 1:].sum(dim=0).mean() - shrink.sum())
+            missing = max(missing, 0.0) / max(num_loci - space.size, 1)
+            for start in range(0, num_loci, _CHUNK):
+                squared = (space.basis[start : start + _CHUNK] @ vectors.float()) ** 2
+                known = (squared @ shrink.float() + missing * (1 - squared.sum(dim=1))).double().clamp(0, 1)
                 found[start : start + _CHUNK, column] = (variance / penalty * (1 - known)).sqrt().cpu().numpy()
         return found
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether the space holds all there is, so that its own eigenvalues give every trace exactly."""
+        return self.space.size >= min(self.counts.num_loci, self.counts.num_samples - 1)
