@@ -69,8 +69,9 @@ def phenotypes_of(
     sample_column: str | None = None,
     environments: Sequence[str] | None = None,
     missing: Sequence[str] = MISSING,
+    numbers_only: bool = False,
 ) -> PhenotypeTable:
-    """The phenotypes in a table that has been read."""
+    """The phenotypes in a table that has been read; with `numbers_only`, labels are refused even where asked for."""
     id_column = _sample_column(table, sample_column)
     ids = table.unique(id_column, "samples")
     lines: list[str] = []
@@ -99,7 +100,7 @@ def phenotypes_of(
     phenotypes = np.empty((len(ids), len(names)), np.float32)
     std = np.full(phenotypes.shape, np.nan, np.float32)
     for place, name in enumerate(names):
-        if environments is not None and _holds_texts_alone(table, name, missing):
+        if environments is not None and not numbers_only and _holds_texts_alone(table, name, missing):
             phenotypes[:, place], line = _numbered_labels(table, name, missing)
             lines.append(line)
             continue

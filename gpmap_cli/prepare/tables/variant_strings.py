@@ -127,7 +127,7 @@ def _scores(table: TextTable, source: Settings, column: str) -> PhenotypeTable:
     number = "row" + "_" * max(map(len, table.columns))  # a name that no column has
     rows = [[str(row), *cells] for row, cells in enumerate(table.rows)]
     numbered = TextTable(table.path, (number, *table.columns), rows, table.lines)
-    scores = phenotypes_of(numbered, sample_column=number, environments=names)
+    scores = phenotypes_of(numbered, sample_column=number, environments=names, numbers_only=True)
     if not scores.environment_names:
         raise InputError(f"{table.path}: not a single column of scores", "name them: source.score_columns=[...]")
     return scores
