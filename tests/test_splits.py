@@ -155,3 +155,34 @@ def test_splits_that_cannot_be_made(dataset, split, words, hint):
     with pytest.raises(InputError, match=words) as trouble:
         make_split(split, dataset, 0)
     assert hint in trouble.value.problems[0].hint
+
+
+@pytest.mark.parametrize("needs", [True, False])
+def test_cross_validation_spares_validation_samples_for_models_that_choose_by_them(needs):
+    dataset = example(100)
+    labels = make_split(Split(method="kfold", validation_fraction=None), dataset, 0, needs)
+    assert [(labels == part).sum() for part in range(3)] == ([65, 15, 20] if needs else [80, 0, 20])
+    asked_for = make_split(Split(method="kfold", validation_fraction=0.1), dataset, 0, needs)
+    assert (asked_for == 1).sum() == 10
+    random = make_split(Split(validation_fraction=None), dataset, 0, needs)
+    assert (random == 1).sum() == 15
+
+
+def test_a_cross_validated_run_without_validation_samples_is_scored_and_evaluated(gpmap):
+    words = ("data.num_samples=200", "data.num_loci=8", "data.order=2", "split=kfold", "split.fold=1")
+    result = gpmap("train", "model=ridge", *words, "hydra.run.dir=run")
+    assert result.returncode == 0, result.stderr
+    with open("run/metrics.json") as file:
+        scores = json.load(file)["splits"]
+    assert {name: part["environments"]["30C"]["num_samples"] for name, part in scores.items()} == {
+        "train": 160,
+        "validation": 0,
+        "test": 40,
+    }
+    assert scores["validation"]["mean_r2"] is None
+    assert gpmap("evaluate", "run=run", "hydra.run.dir=again").returncode == 0
+    with open("again/metrics.json") as file:
+        assert json.load(file)["splits"] == scores
+    chosen = gpmap("train", "model=ridge", "model.penalty_choice=validation", *words, "hydra.run.dir=chosen")
+    assert chosen.returncode == 0, chosen.stderr
+    assert "130 train, 30 validation, 40 test" in chosen.stderr

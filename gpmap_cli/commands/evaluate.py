@@ -37,7 +37,8 @@ def run(config: Config, path: Path) -> None:
     began = time.perf_counter()
     dataset = source.load(root.genotype_bytes(TIMES_HELD), path)
     columns = matching_environments(predictor, dataset)
-    labels = _labels(config, finished, dataset, is_own)
+    needs_validation = predictor.model.needs_validation(predictor.model.settings)
+    labels = _labels(config, finished, dataset, is_own, needs_validation)
     parts = _parts(root.rows, labels, dataset.num_samples)
     genotypes = predictor.genotypes_of(dataset)
     loaded = time.perf_counter()
@@ -102,13 +103,15 @@ def matching_environments(predictor: FittedPredictor, dataset: Dataset) -> list[
     )
 
 
-def _labels(config: Config, finished: FinishedRun, dataset: Dataset, is_own: bool) -> Labels | None:
+def _labels(
+    config: Config, finished: FinishedRun, dataset: Dataset, is_own: bool, needs_validation: bool
+) -> Labels | None:
     """The split to score by: the run's own on its own data; on others one that is asked for, or none."""
     if config.split is not None:
-        return make_split(config.split, dataset, finished.seed)
+        return make_split(config.split, dataset, finished.seed, needs_validation)
     if is_own or config.root.rows != "all":
         trained = finished.training_config()
-        return make_split(trained.split, dataset, trained.root.seed)
+        return make_split(trained.split, dataset, trained.root.seed, needs_validation)
     return None
 
 

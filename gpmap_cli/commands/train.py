@@ -161,7 +161,8 @@ class _Run:
         dataset = self._source.load(config.root.genotype_bytes(_TIMES_HELD), self._directory.path)
         if not dataset.environment_names:
             raise InputError(f"data `{self._source.name}` have no phenotypes", "train on data with phenotypes")
-        labels = make_split(config.split, dataset, config.root.seed)
+        needs_validation = models.model_class(config.model.name).needs_validation(config.model)
+        labels = make_split(config.split, dataset, config.root.seed, needs_validation)
         if config.split.method == PAPER:
             log.info("split=paper: %s", which_paper_split(dataset))
         dataset = self._pruned(dataset, labels)

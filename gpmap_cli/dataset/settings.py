@@ -10,6 +10,8 @@ from typing import Literal
 from gpmap_cli.errors import Problem
 from gpmap_cli.settings import Rule, Ruled, setting
 
+DEFAULT_VALIDATION = 0.15  # of all samples
+
 
 @dataclass(frozen=True)
 class FileData(Ruled):
@@ -64,7 +66,7 @@ class Split(Ruled):
 
     method: Literal["random", "paper", "file", "kfold"] = "random"
     test_fraction: float = setting(0.15, above=0, below=1)
-    validation_fraction: float = setting(0.15, above=0, below=1)
+    validation_fraction: float | None = setting(DEFAULT_VALIDATION, above=0, below=1)
     name: str | None = None
     num_folds: int = setting(5, minimum=2)
     fold: int = setting(0, minimum=0)
@@ -74,7 +76,8 @@ class Split(Ruled):
         return self._fraction_problems, self._fold_problems
 
     def _fraction_problems(self, prefix: str) -> Iterator[Problem]:
-        if self.method == "random" and self.test_fraction + self.validation_fraction >= 1:
+        validation_fraction = self.validation_fraction or DEFAULT_VALIDATION
+        if self.method == "random" and self.test_fraction + validation_fraction >= 1:
             yield Problem(
                 f"{prefix}test_fraction and {prefix}validation_fraction leave no training samples",
                 "their sum must be below 1",

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpmap_cli.dataset.contents import SPLIT_NAMES, Dataset
-from gpmap_cli.dataset.settings import Split
+from gpmap_cli.dataset.settings import DEFAULT_VALIDATION, Split
 from gpmap_cli.errors import InputError, did_you_mean
 from gpmap_cli.random_streams import stream
 
@@ -25,16 +25,20 @@ def which_paper_split(dataset: Dataset) -> str:
     return "computed from the number of samples"
 
 
-def make_split(settings: Split, dataset: Dataset, seed: int) -> Labels:
+def make_split(settings: Split, dataset: Dataset, seed: int, needs_validation: bool = True) -> Labels:
     """The labels (N,) that the settings ask for. A part that would be empty is refused.
 
+    needs_validation: whether the model chooses anything by validation samples. One that does not gets none in
+    cross-validation, where all folds but one are to train, unless the settings give a fraction.
     A file that stores `splits/paper` was pruned by it, or came with it: it goes before the computed published split,
     and in a subset of the samples its labels stay what they were.
     """
     num_samples = dataset.num_samples
     rng = stream(seed if settings.seed is None else settings.seed, "split")
+    validation_fraction = DEFAULT_VALIDATION if settings.validation_fraction is None else settings.validation_fraction
+    may_lack_validation = settings.method == "kfold" and settings.validation_fraction is None and not needs_validation
     if settings.method == "random":
-        labels = random_split(num_samples, settings.test_fraction, settings.validation_fraction, rng)
+        labels = random_split(num_samples, settings.test_fraction, validation_fraction, rng)
     elif settings.method == "paper":
         labels = dataset.splits[PAPER] if PAPER in dataset.splits else paper_split(num_samples)
     elif settings.method == "file":
@@ -44,9 +48,9 @@ def make_split(settings: Split, dataset: Dataset, seed: int) -> Labels:
             folds = (rng.permutation(num_samples) % settings.num_folds).astype(np.int16)
         else:
             folds = stored_folds(dataset, settings.name)
-        labels = fold_split(folds, settings.fold, settings.validation_fraction, rng)
+        labels = fold_split(folds, settings.fold, 0.0 if may_lack_validation else validation_fraction, rng)
     for part, name in enumerate(SPLIT_NAMES):
-        if not (labels == part).any():
+        if not (labels == part).any() and not (part == VALIDATION and may_lack_validation):
             raise InputError(
                 f"split={settings.method} of {num_samples} samples leaves no {name} samples",
                 "use more samples or other split settings",

@@ -28,6 +28,11 @@ class Model(ABC):
     name: ClassVar[str]
     needs_float64: ClassVar[bool] = False  # exact solvers do, whatever the precision of the run
 
+    @classmethod
+    def needs_validation(cls, settings: Any) -> bool:
+        """Whether validation samples choose anything (epochs, penalties) with these settings."""
+        return True
+
     def __init__(self, settings: Any) -> None:
         self.settings = settings
         self.device = "cpu"

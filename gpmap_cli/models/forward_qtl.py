@@ -46,6 +46,10 @@ class ForwardQtl(Model):
     needs_float64 = True
     settings: Settings
 
+    @classmethod
+    def needs_validation(cls, settings: Settings) -> bool:
+        return False
+
     def _fit(self, train: Samples, validation: Samples, context: FitContext) -> None:
         import numpy as np
 

@@ -63,6 +63,10 @@ class GlobalEpistasis(Model):
     needs_float64 = True
     settings: Settings
 
+    @classmethod
+    def needs_validation(cls, settings: Settings) -> bool:
+        return False  # folds of the training samples stand in for them
+
     def _fit(self, train: Samples, validation: Samples, context: FitContext) -> None:
         import numpy as np
 

@@ -24,6 +24,10 @@ class Mean(Model):
 
     name = "mean"
 
+    @classmethod
+    def needs_validation(cls, settings: Settings) -> bool:
+        return False
+
     def _fit(self, train: Samples, validation: Samples, context: FitContext) -> None:
         import numpy as np
 

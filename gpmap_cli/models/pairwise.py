@@ -49,6 +49,10 @@ class Pairwise(Model):
     needs_float64 = True
     settings: Settings
 
+    @classmethod
+    def needs_validation(cls, settings: Settings) -> bool:
+        return settings.penalty_choice == "validation"
+
     def _fit(self, train: Samples, validation: Samples, context: FitContext) -> None:
         import numpy as np
 

@@ -37,6 +37,10 @@ class Ridge(Model):
     needs_float64 = True
     settings: Settings
 
+    @classmethod
+    def needs_validation(cls, settings: Settings) -> bool:
+        return settings.penalty is None and settings.penalty_choice == "validation"
+
     def _fit(self, train: Samples, validation: Samples, context: FitContext) -> None:
         from gpmap_cli.solvers.missing import row_weights
         from gpmap_cli.solvers.ridge import solve_ridge
