@@ -173,3 +173,16 @@ def test_a_constant_covariate_is_refused(gpmap, cross):
     result = gpmap("train", "model=ridge", "data=file", "data.path=cross.h5", *COVARIATES)
     assert result.returncode == 2
     assert "covariate `age` does not vary" in result.stderr
+
+
+def test_variance_is_shared_out_of_what_covariates_leave(gpmap, cross):
+    words = ("variance", "data=file", "data.path=cross.h5", "data.environments=[growth]", "order=1")
+    found = {}
+    for run, more in (("without", ()), ("with", COVARIATES)):
+        result = gpmap(*words, *more, f"hydra.run.dir={run}")
+        assert result.returncode == 0, result.stderr
+        with open(f"{run}/variance.csv") as file:
+            found[run] = {row["component"]: float(row["share"]) for row in csv.DictReader(file)}
+    assert "shares are of what is left" in result.stderr
+    assert found["with"]["additive"] > 0.85
+    assert found["without"]["additive"] < 0.6

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gpmap_cli import models
 from gpmap_cli.commands.devices import choose_device
@@ -19,15 +18,10 @@ from gpmap_cli.commands.stopping import stop_on_signals
 from gpmap_cli.commands.terminal import TerminalReporter, log_to_file_only, progress_bar, show_result
 from gpmap_cli.config.schema import Config, load_config
 from gpmap_cli.data_source import Source, open_source
-from gpmap_cli.dataset.coding import CodedGenotypes, GenotypeCoding, PhenotypeScale, Projection, Samples
+from gpmap_cli.dataset.coding import GenotypeCoding, PhenotypeScale, Samples
 from gpmap_cli.dataset.contents import SPLIT_NAMES, Dataset
+from gpmap_cli.dataset.covariate_projection import project_out
 from gpmap_cli.dataset.disk_genotypes import select_rows
-from gpmap_cli.dataset.fixed_effects import (
-    FixedEffects,
-    effects_on_genotypes,
-    effects_on_phenotypes,
-    learn_covariates,
-)
 from gpmap_cli.dataset.splits import PAPER, Labels, make_split, split_hash, which_paper_split
 from gpmap_cli.errors import FitFailed, InputError, Interrupted
 from gpmap_cli.ld_pruning.dataset_pruning import prune
@@ -225,7 +219,10 @@ class _Run:
             return FittedPredictor.load(path, device, config.root.precision)
         train, validation = (np.flatnonzero(labels == part) for part in (0, 1))
         coding = GenotypeCoding.learn(select_rows(dataset.genotypes, train), dataset.ploidy)
-        whole, phenotypes, fixed = self._without_covariates(dataset, coding, train)
+        factors = getattr(config.data, "factors", None) or ()
+        whole, phenotypes, fixed, said = project_out(dataset, coding, factors, train)
+        for line in said:
+            log.info("%s", line)
         scale = PhenotypeScale.learn(phenotypes[train])
         train_samples, validation_samples = (
             Samples(
@@ -261,28 +258,6 @@ class _Run:
         write_tables(self._directory, model.tables(), locus_ids, dataset.environment_names, scale)
         predictor.save(path)
         return predictor
-
-    def _without_covariates(
-        self, dataset: Dataset, coding: GenotypeCoding, train: NDArray[np.intp]
-    ) -> tuple[CodedGenotypes, NDArray[np.float64], FixedEffects | None]:
-        """All genotypes and phenotypes, with the covariates that are asked for projected out of both."""
-        whole, phenotypes = CodedGenotypes(dataset.genotypes, coding), dataset.phenotypes.astype(np.float64)
-        values = dataset.sample_covariates
-        if not values:
-            return whole, phenotypes, None
-        covariates = learn_covariates(values, self._config.data.factors or (), train)
-        none = FixedEffects(covariates, np.zeros((0, 0)), np.zeros((0, 0)))
-        design = none.design(values, dataset.num_samples)
-        fixed = FixedEffects(
-            covariates,
-            effects_on_phenotypes(design[train], phenotypes[train]),
-            effects_on_genotypes(design[train], whole.take(train)),
-        )
-        missing = {name: int(np.isnan(column).sum()) for name, column in values.items()}
-        shown = ", ".join(f"{name} ({missing[name]} missing)" if missing[name] else name for name in values)
-        log.info("covariates projected out of phenotypes and genotypes: %s", shown)
-        projected = CodedGenotypes(dataset.genotypes, coding, Projection(design, fixed.of_genotypes))
-        return projected, phenotypes - design @ fixed.of_phenotypes, fixed
 
     def _say(self, dataset: Dataset, labels: Labels) -> None:
         """The options in effect and what was kept, at the top of the log."""

@@ -16,8 +16,9 @@ from gpmap_cli.commands.devices import choose_device
 from gpmap_cli.commands.terminal import progress_bar, show_result
 from gpmap_cli.config.schema import Config
 from gpmap_cli.data_source import open_source
-from gpmap_cli.dataset.coding import CodedGenotypes, GenotypeCoding, PhenotypeScale
+from gpmap_cli.dataset.coding import GenotypeCoding, PhenotypeScale
 from gpmap_cli.dataset.contents import Dataset
+from gpmap_cli.dataset.covariate_projection import project_out
 from gpmap_cli.errors import InputError
 from gpmap_cli.ld_pruning.dataset_pruning import prune
 from gpmap_cli.ld_pruning.deciding import deciding_samples
@@ -48,7 +49,7 @@ def run(config: Config, path: Path) -> None:
             deciding = deciding_samples(config.prune, dataset)
             dataset, said = prune(dataset, deciding, config.prune, progress_bar, directory.path)
             log.info("%s", said)
-        found = _estimate(dataset, root, device)
+        found = _estimate(dataset, config, device)
         names = dataset.environment_names
         directory.write_text("variance.csv", _csv(_component_rows(found, names)))
         directory.write_text("genetic_correlation.csv", _csv(_correlation_rows(found, names)))
@@ -57,11 +58,14 @@ def run(config: Config, path: Path) -> None:
         show_result(_shown(found, names), directory.path)
 
 
-def _estimate(dataset: Dataset, root: Any, device: str) -> VarianceComponents:
-    phenotypes = dataset.phenotypes.astype(np.float64)
-    _check(dataset, phenotypes, root)
+def _estimate(dataset: Dataset, config: Config, device: str) -> VarianceComponents:
+    root = config.root
+    _check(dataset, dataset.phenotypes, root)
     coding = GenotypeCoding.learn(dataset.genotypes, dataset.ploidy)
-    genotypes = CodedGenotypes(dataset.genotypes, coding)
+    factors = getattr(config.data, "factors", None) or ()
+    genotypes, phenotypes, _, said = project_out(dataset, coding, factors, np.arange(dataset.num_samples))
+    for line in said:
+        log.info("%s; shares are of what is left", line)
     scale = PhenotypeScale.learn(phenotypes)
     standardised = scale.standardise(phenotypes)
     num_probes = root.num_probes
@@ -79,7 +83,7 @@ def _estimate(dataset: Dataset, root: Any, device: str) -> VarianceComponents:
     return found.in_units(scale.std)
 
 
-def _check(dataset: Dataset, phenotypes: NDArray[np.float64], root: Any) -> None:
+def _check(dataset: Dataset, phenotypes: NDArray, root: Any) -> None:
     if not dataset.environment_names:
         raise InputError("the data have no phenotypes", "use data with phenotypes")
     for name, column in zip(dataset.environment_names, phenotypes.T, strict=True):
