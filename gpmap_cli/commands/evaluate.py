@@ -20,7 +20,7 @@ from gpmap_cli.report.tables import run_table
 from gpmap_cli.run_dir.layout import COMPLETED, RunDirectory, RunLog
 from gpmap_cli.run_dir.predictor import FittedPredictor
 from gpmap_cli.run_dir.provenance import peak_memory_mb, provenance, reset_peak_memory
-from gpmap_cli.run_dir.results import score_parts, write_metric_files, write_predictions
+from gpmap_cli.run_dir.results import score_parts, write_metric_files, write_prediction_std, write_predictions
 
 log = logging.getLogger("gpmap")
 
@@ -58,7 +58,11 @@ def run(config: Config, path: Path) -> None:
         part_names = np.full(dataset.num_samples, "", dtype=object)
         for name, rows in parts.items():
             part_names[rows] = name
-        write_predictions(directory, dataset.take_rows(kept), names, predicted[kept], observed[kept], part_names[kept])
+        scored = dataset.take_rows(kept)
+        write_predictions(directory, scored, names, predicted[kept], observed[kept], part_names[kept])
+        std = predictor.predict_std(genotypes[kept])
+        if std is not None:
+            write_prediction_std(directory, scored, names, std.columns([ours for _, ours in columns]), part_names[kept])
         metrics = {
             "status": COMPLETED,
             "run": root.run,

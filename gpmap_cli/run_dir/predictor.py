@@ -18,6 +18,19 @@ from gpmap_cli.run_dir.checkpoints import load_arrays, save_arrays
 from gpmap_cli.settings import Group, fill
 
 
+@dataclass(frozen=True)
+class PredictedStd:
+    """Standard deviations (N, E) of genetic values, and of phenotypes measured with the usual error (or None)."""
+
+    genetic: NDArray[np.float64]
+    with_noise: NDArray[np.float64] | None
+
+    def columns(self, which: list[int]) -> PredictedStd:
+        """Only these environments."""
+        with_noise = None if self.with_noise is None else self.with_noise[:, which]
+        return PredictedStd(self.genetic[:, which], with_noise)
+
+
 @dataclass
 class FittedPredictor:
     """Genotypes of N samples at L loci -> phenotypes (N, E) in their own units.
@@ -38,6 +51,15 @@ class FittedPredictor:
     def predict(self, genotypes: StoredGenotypes) -> NDArray[np.float64]:
         """Phenotypes (N, E) of stored genotypes (N, L) in the model's own order of loci."""
         return self.scale.restore(self.model.predict(CodedGenotypes(genotypes, self.coding)))
+
+    def predict_std(self, genotypes: StoredGenotypes) -> PredictedStd | None:
+        """How uncertain the predictions are, in the phenotypes' own units; None from a model that knows not."""
+        genetic = self.model.predict_std(CodedGenotypes(genotypes, self.coding))
+        if genetic is None:
+            return None
+        noise = self.model.noise_std
+        with_noise = None if noise is None else np.hypot(genetic, noise) * self.scale.std
+        return PredictedStd(genetic * self.scale.std, with_noise)
 
     def genotypes_of(self, dataset: Dataset) -> StoredGenotypes:
         """The dataset's genotypes at the model's loci, in the model's order. A locus that lacks is refused."""
