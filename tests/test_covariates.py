@@ -138,7 +138,7 @@ def test_test_samples_teach_nothing(gpmap, cross):
     np.testing.assert_array_equal(predictions("run")[0], predictions("other")[0])
 
 
-@pytest.mark.parametrize("model", ["mean", "pairwise", "attention"])
+@pytest.mark.parametrize("model", ["mean", "pairwise", "kernel", "forward_qtl", "global_epistasis", "attention"])
 def test_every_model_takes_them(gpmap, cross, model):
     result = gpmap(
         *("train", f"model={model}", "data=file", "data.path=cross.h5", "training=debug", "hydra.run.dir=run"),
@@ -146,6 +146,8 @@ def test_every_model_takes_them(gpmap, cross, model):
     )
     assert result.returncode == 0, result.stderr
     assert np.isfinite(predictions("run")[0]).all()
+    assert gpmap("evaluate", "run=run", "hydra.run.dir=again").returncode == 0
+    np.testing.assert_allclose(predictions("again")[0], predictions("run")[0], rtol=1e-6)
 
 
 @pytest.mark.parametrize(

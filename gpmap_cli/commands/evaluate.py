@@ -21,7 +21,7 @@ from gpmap_cli.report.tables import run_table
 from gpmap_cli.run_dir.layout import COMPLETED, RunDirectory, RunLog
 from gpmap_cli.run_dir.predictor import FittedPredictor
 from gpmap_cli.run_dir.provenance import peak_memory_mb, provenance, reset_peak_memory
-from gpmap_cli.run_dir.results import score_parts, write_metric_files, write_predictions
+from gpmap_cli.run_dir.results import score_parts, write_metric_files, write_prediction_std, write_predictions
 
 log = logging.getLogger("gpmap")
 
@@ -65,6 +65,9 @@ def run(config: Config, path: Path) -> None:
         for name, rows in parts.items():
             part_names[rows] = name
         write_predictions(directory, part, names, predicted[kept], observed[kept], part_names[kept])
+        std = predictor.predict_std(looked_at, part.sample_covariates)
+        if std is not None:
+            write_prediction_std(directory, part, names, std.columns([ours for _, ours in columns]), part_names[kept])
         metrics = {
             "status": COMPLETED,
             "run": root.run,

@@ -11,7 +11,7 @@ from gpmap_cli.commands.terminal import show_result
 from gpmap_cli.config.schema import Config
 from gpmap_cli.run_dir.layout import RunDirectory, RunLog
 from gpmap_cli.run_dir.provenance import provenance
-from gpmap_cli.run_dir.results import write_predictions
+from gpmap_cli.run_dir.results import write_prediction_std, write_predictions
 
 log = logging.getLogger("gpmap")
 
@@ -35,5 +35,8 @@ def run(config: Config, path: Path) -> None:
         predicted = predictor.predict(genotypes, dataset.sample_covariates)
         names = predictor.environment_names
         write_predictions(directory, dataset, names, predicted, observed=None, split=None)
+        std = predictor.predict_std(genotypes, dataset.sample_covariates)
+        if std is not None:
+            write_prediction_std(directory, dataset, names, std, split=None)
         directory.write_json("provenance.json", provenance(started, source.identity(), None, predictor.model.device))
         show_result(f"{dataset.num_samples} samples x {len(names)} environments in predictions.csv.gz", directory.path)

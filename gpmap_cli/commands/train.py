@@ -33,7 +33,7 @@ from gpmap_cli.run_dir.layout import COMPLETED, FAILED, INTERRUPTED, RUNNING, Ru
 from gpmap_cli.run_dir.model_tables import write_tables
 from gpmap_cli.run_dir.predictor import FittedPredictor
 from gpmap_cli.run_dir.provenance import peak_memory_mb, provenance, reset_peak_memory
-from gpmap_cli.run_dir.results import score_parts, write_metric_files, write_predictions
+from gpmap_cli.run_dir.results import score_parts, write_metric_files, write_prediction_std, write_predictions
 from gpmap_cli.training.context import FitContext, Stop
 
 log = logging.getLogger("gpmap")
@@ -181,14 +181,13 @@ class _Run:
         self._metrics["splits"] = score_parts(
             dataset.phenotypes, predicted, parts, dataset.environment_names, config.root.seed
         )
-        write_predictions(
-            self._directory,
-            dataset,
-            dataset.environment_names,
-            predicted,
-            dataset.phenotypes,
-            np.array(SPLIT_NAMES, dtype=object)[labels],
-        )
+        split_names = np.array(SPLIT_NAMES, dtype=object)[labels]
+        names = dataset.environment_names
+        write_predictions(self._directory, dataset, names, predicted, dataset.phenotypes, split_names)
+        if getattr(config.model, "standard_deviations", False):
+            std = predictor.predict_std(dataset.genotypes, dataset.sample_covariates)
+            if std is not None:
+                write_prediction_std(self._directory, dataset, names, std, split_names)
         self._seconds["evaluate"] = time.perf_counter() - began
         self._directory.write_json("provenance.json", provenance(self._started, facts, split_hash(labels), device))
         self._metrics["status"] = COMPLETED

@@ -113,6 +113,21 @@ class CodedGenotypes:
             projection = Projection(projection.design[which], projection.slopes)
         return CodedGenotypes(select_rows(self.stored, which), self.coding, projection)
 
+    def in_memory(self) -> CodedGenotypes:
+        """The same, with no file behind it."""
+        return CodedGenotypes(self.stored[:], self.coding, self.projection)
+
+    def state(self) -> dict[str, NDArray]:
+        """Genotypes as stored, their coding and their projection, as arrays."""
+        projection = self.projection
+        projected = {} if projection is None else {"design": projection.design, "slopes": projection.slopes}
+        return {"stored": self.stored[:], **self.coding.state(), **projected}
+
+    @classmethod
+    def from_state(cls, state: dict[str, NDArray]) -> CodedGenotypes:
+        projection = Projection(state["design"], state["slopes"]) if "design" in state else None
+        return cls(state["stored"], GenotypeCoding.from_state(state), projection)
+
     @property
     def is_plus_minus_one(self) -> bool:
         """Haploid hard calls without a missing one: every coded value is exactly -1 or +1."""

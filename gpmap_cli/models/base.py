@@ -60,6 +60,23 @@ class Model(ABC):
 
     def predict(self, genotypes: CodedGenotypes) -> NDArray[np.float64]:
         """Standardised phenotypes (N, E) of the samples."""
+        self._check(genotypes)
+        return self._predict(genotypes)
+
+    def predict_std(self, genotypes: CodedGenotypes) -> NDArray[np.float64] | None:
+        """Standard deviations (N, E) of the genetic values given the training data, in standardised units.
+
+        None from a model that knows none.
+        """
+        self._check(genotypes)
+        return self._predict_std(genotypes)
+
+    @property
+    def noise_std(self) -> NDArray[np.float64] | None:
+        """Residual standard deviation (E,) of a phenotype of the usual measurement error; None where not known."""
+        return None
+
+    def _check(self, genotypes: CodedGenotypes) -> None:
         if self.num_loci is None:
             raise RuntimeError(f"{self.name} has not been fitted")
         if genotypes.num_loci != self.num_loci:
@@ -67,7 +84,6 @@ class Model(ABC):
                 f"the model was fitted to {self.num_loci} loci and these genotypes have {genotypes.num_loci}",
                 "use genotypes of the same loci",
             )
-        return self._predict(genotypes)
 
     def state(self) -> dict[str, NDArray]:
         """The fitted model as arrays."""
@@ -114,3 +130,6 @@ class Model(ABC):
 
     @abstractmethod
     def _restore(self, state: dict[str, NDArray]) -> None: ...
+
+    def _predict_std(self, genotypes: CodedGenotypes) -> NDArray[np.float64] | None:
+        return None

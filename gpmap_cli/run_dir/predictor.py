@@ -21,6 +21,19 @@ from gpmap_cli.run_dir.checkpoints import load_arrays, save_arrays
 from gpmap_cli.settings import Group, fill
 
 
+@dataclass(frozen=True)
+class PredictedStd:
+    """Standard deviations (N, E) of genetic values, and of phenotypes measured with the usual error (or None)."""
+
+    genetic: NDArray[np.float64]
+    with_noise: NDArray[np.float64] | None
+
+    def columns(self, which: list[int]) -> PredictedStd:
+        """Only these environments."""
+        with_noise = None if self.with_noise is None else self.with_noise[:, which]
+        return PredictedStd(self.genetic[:, which], with_noise)
+
+
 @dataclass
 class FittedPredictor:
     """Genotypes of N samples at L loci -> phenotypes (N, E) in their own units.
@@ -46,11 +59,28 @@ class FittedPredictor:
 
         covariates: values (N,) by name; those that the model knows and that are not given are at their training mean.
         """
+        coded = self._coded(genotypes, covariates or {})
+        predicted = self.scale.restore(self.model.predict(coded))
+        if self.fixed is None or coded.projection is None:
+            return predicted
+        return predicted + coded.projection.design @ self.fixed.of_phenotypes
+
+    def _coded(self, genotypes: StoredGenotypes, covariates: Mapping[str, NDArray[np.float64]]) -> CodedGenotypes:
         if self.fixed is None:
-            return self.scale.restore(self.model.predict(CodedGenotypes(genotypes, self.coding)))
-        design = self.fixed.design(covariates or {}, len(genotypes))
-        coded = CodedGenotypes(genotypes, self.coding, Projection(design, self.fixed.of_genotypes))
-        return self.scale.restore(self.model.predict(coded)) + design @ self.fixed.of_phenotypes
+            return CodedGenotypes(genotypes, self.coding)
+        design = self.fixed.design(covariates, len(genotypes))
+        return CodedGenotypes(genotypes, self.coding, Projection(design, self.fixed.of_genotypes))
+
+    def predict_std(
+        self, genotypes: StoredGenotypes, covariates: Mapping[str, NDArray[np.float64]] | None = None
+    ) -> PredictedStd | None:
+        """How uncertain the predictions are, in the phenotypes' own units; None from a model that knows not."""
+        genetic = self.model.predict_std(self._coded(genotypes, covariates or {}))
+        if genetic is None:
+            return None
+        noise = self.model.noise_std
+        with_noise = None if noise is None else np.hypot(genetic, noise) * self.scale.std
+        return PredictedStd(genetic * self.scale.std, with_noise)
 
     def genotypes_of(self, dataset: Dataset) -> StoredGenotypes:
         """The dataset's genotypes at the model's loci, in the model's order. A locus that lacks is refused."""

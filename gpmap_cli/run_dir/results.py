@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 from collections.abc import Mapping
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -14,10 +15,11 @@ from numpy.typing import NDArray
 from gpmap_cli.dataset.contents import Dataset
 from gpmap_cli.metrics import score_split
 from gpmap_cli.run_dir.layout import RunDirectory
+from gpmap_cli.run_dir.predictor import PredictedStd
 from gpmap_cli.run_dir.writing import write_text, write_whole
 
 METRIC_NAMES = ("r2", "r2_ci95_low", "r2_ci95_high", "pearson_r", "mse")
-_PREDICTION_COLUMNS = ("split", "sample_id", "environment", "observed", "predicted")
+_CELL_COLUMNS = ("split", "sample_id", "environment")
 
 
 def score_parts(
@@ -61,14 +63,48 @@ def write_predictions(
 
     observed (N, E) and split (N,) may be None: their columns stay empty. No time goes into the archive.
     """
+    values = {
+        "observed": np.full(predicted.shape, np.nan) if observed is None else observed.astype(np.float64),
+        "predicted": predicted,
+    }
+    _write_cells(directory.path / "predictions.csv.gz", dataset, environments, split, values)
+
+
+def write_prediction_std(
+    directory: RunDirectory,
+    dataset: Dataset,
+    environments: tuple[str, ...],
+    std: PredictedStd,
+    split: NDArray[np.str_] | None,
+) -> None:
+    """`prediction_std.csv.gz`, in the phenotype's own units, beside `predictions.csv.gz` and in its order.
+
+    predicted_std: of the genetic value; predicted_std_with_noise: of one measurement of it, with the usual error.
+    """
+    unknown = np.full(std.genetic.shape, np.nan)
+    values = {
+        "predicted_std": std.genetic,
+        "predicted_std_with_noise": unknown if std.with_noise is None else std.with_noise,
+    }
+    _write_cells(directory.path / "prediction_std.csv.gz", dataset, environments, split, values)
+
+
+def _write_cells(
+    path: Path,
+    dataset: Dataset,
+    environments: tuple[str, ...],
+    split: NDArray[np.str_] | None,
+    values: Mapping[str, NDArray[np.float64]],
+) -> None:
+    """One row per sample and environment: split, sample_id, environment and each of the values (N, E)."""
     import pandas as pd
 
-    num_samples, num_environments = predicted.shape
+    num_samples, num_environments = next(iter(values.values())).shape
 
     def write(stream: IO[bytes]) -> None:
         with gzip.GzipFile("", "wb", compresslevel=6, fileobj=stream, mtime=0) as archive:
             text = io.TextIOWrapper(archive, encoding="utf-8", newline="")
-            text.write(",".join(_PREDICTION_COLUMNS) + "\n")
+            text.write(",".join((*_CELL_COLUMNS, *values)) + "\n")
             for start in range(0, num_samples, 20_000):
                 rows = slice(start, min(start + 20_000, num_samples))
                 count = rows.stop - rows.start
@@ -79,12 +115,11 @@ def write_predictions(
                         else [""] * (count * num_environments),
                         "sample_id": np.repeat(dataset.sample_ids[rows], num_environments),
                         "environment": np.tile(np.array(environments, dtype=object), count),
-                        "observed": np.nan if observed is None else observed[rows].astype(np.float64).ravel(),
-                        "predicted": predicted[rows].ravel(),
+                        **{name: cells[rows].ravel() for name, cells in values.items()},
                     }
                 )
                 table.to_csv(text, index=False, header=False, float_format="%.9g", lineterminator="\n")
             text.flush()
             text.detach()
 
-    write_whole(directory.path / "predictions.csv.gz", write)
+    write_whole(path, write)

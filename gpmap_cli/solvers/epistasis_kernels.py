@@ -50,7 +50,7 @@ class EpistasisKernels:
 
     def between(self, left: torch.Tensor, right: torch.Tensor) -> list[torch.Tensor]:
         """K_1 ... K_max (a, b) of the coded genotypes left (a, L) and right (b, L); in their precision."""
-        mean = self.mean.to(left.dtype)
+        mean = self.mean.to(left)
         z, other = left - mean, right - mean
         powers = []
         of_left, of_right = z, other
@@ -64,15 +64,19 @@ class EpistasisKernels:
         """K_k(i, i) of every sample, (n,) for each order, in float64."""
         found: list[list[torch.Tensor]] = [[] for _ in range(self.max_order)]
         for _, x in _row_blocks(genotypes, str(self.mean.device), torch.float64):
-            squares = (x - self.mean) ** 2
-            power, powers = squares, []
-            for number in range(self.max_order):
-                if number:
-                    power = power * squares
-                powers.append(power.sum(dim=1))
-            for place, values in zip(found, _elementary(powers, self.scales), strict=True):
+            for place, values in zip(found, self.of_each(x), strict=True):
                 place.append(values)
         return [torch.cat(values) for values in found]
+
+    def of_each(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """K_k(i, i) of coded genotypes x (rows, L), (rows,) for each order."""
+        squares = (x - self.mean.to(x)) ** 2
+        power, powers = squares, []
+        for number in range(self.max_order):
+            if number:
+                power = power * squares
+            powers.append(power.sum(dim=1))
+        return _elementary(powers, self.scales)
 
     def blocks(
         self, genotypes: CodedGenotypes, dtype: torch.dtype = torch.float32
