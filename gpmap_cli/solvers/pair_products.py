@@ -18,6 +18,7 @@ from gpmap_cli.dataset.coding import CodedGenotypes
 
 _PANEL = 256
 _BLOCK_VALUES = 2**21
+_MOST_ROWS = 2048  # with few loci more would only take memory
 
 
 def panels(num_loci: int) -> Iterator[tuple[int, slice]]:
@@ -31,7 +32,7 @@ def centred_blocks(
     genotypes: CodedGenotypes, mean: torch.Tensor, dtype: torch.dtype
 ) -> Iterator[tuple[slice, torch.Tensor]]:
     """All samples in blocks of rows, minus `mean` (L,), in the wanted precision on the mean's device."""
-    step = max(256, _BLOCK_VALUES // max(1, genotypes.num_loci))
+    step = max(256, min(_MOST_ROWS, _BLOCK_VALUES // max(1, genotypes.num_loci)))
     shift = mean.to(dtype)
     for start in range(0, len(genotypes), step):
         rows = slice(start, min(start + step, len(genotypes)))
