@@ -19,7 +19,7 @@ from gpmap_cli.dataset.coding import CodedGenotypes
 _EXACT_IN_FLOAT32 = 2**24
 _BLOCK_BYTES = 2**23  # of one block in floating point
 _FEWEST_ROWS, _MOST_ROWS = 64, 4096
-_TILE = 1024
+_TILE = 256  # of a symmetric product, whose lower tiles are left out
 # Single-precision sums over more rows than this go on in double precision.
 _ROWS_SUMMED_IN_FLOAT32 = 4096
 

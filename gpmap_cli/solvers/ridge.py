@@ -19,6 +19,7 @@ from gpmap_cli.solvers.allele_counts import AlleleCounts
 
 # What other solvers take from here.
 from gpmap_cli.solvers.genotype_blocks import centred_kernel, centred_loci, coded_blocks, mean_genotype
+from gpmap_cli.solvers.leave_one_out import leave_one_out_errors
 from gpmap_cli.solvers.ridge_factors import Factors, FactorSource
 from gpmap_cli.solvers.ridge_iterative import TOLERANCE, solve_iteratively
 from gpmap_cli.solvers.ridge_problem import PATH_EXPONENTS, RidgeProblem, RidgeSolution, best_penalty
@@ -99,12 +100,12 @@ def path_of(
     choice: str,
     validation: tuple[CodedGenotypes, NDArray[np.float64]] | None = None,
 ) -> tuple[NDArray, NDArray]:
-    """The penalties that are tried (P,), and the criterion by which they are chosen (P, E')."""
+    """The penalties that are tried (P,), and the criterion by which they are chosen (P, E'), infinite far off."""
     path = factors.scale * 10.0**PATH_EXPONENTS
     if choice == "validation":
         assert validation is not None
         return path, _validation_errors(factors, problem, path, *validation)
-    return path, factors.leave_one_out_errors(path) if choice == "loo" else factors.likelihoods(path)
+    return path, leave_one_out_errors(factors, path, only_least=True) if choice == "loo" else factors.likelihoods(path)
 
 
 def _validation_errors(

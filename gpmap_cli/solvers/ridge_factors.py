@@ -4,13 +4,13 @@ Primal (from the loci, n >= L): A'A = V S V', w = V (S + penalty)^-1 V'A't. Dual
 AA' = U S U', w = A'U (S + penalty)^-1 U't. Leave-one-out residuals are exact in both (weighted: Golub, Heath and
 Wahba 1979): e_i / (1 - h_i) with the leverage h_i = q_i^2 + sum_k z_ik^2 / (s_k + penalty), z = A V (primal) or
 z = U S^(1/2) (dual). Costs n L min(n, L) / 2 for the matrix, about 10 min(n, L)^3 for its eigenvalues (a third of one
-for Cholesky), and for leave-one-out n L^2 (primal) and n min(n, L) for each penalty and environment.
-Memory min(n, L)^2.
+for Cholesky), and for leverages n L^2 (primal); `leave_one_out` has what comes on top. Memory min(n, L)^2.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -19,7 +19,10 @@ from numpy.typing import NDArray
 from gpmap_cli.solvers.allele_counts import AlleleCounts
 from gpmap_cli.solvers.ridge_problem import Group, RidgeProblem, restricted_likelihood, scale_of
 
-_NO_LEVERAGE_LEFT = 1e-12
+# Multiply-adds from which leverages are worth single precision, which takes half the time.
+_MANY = 1e9
+_ROWS_AT_ONCE = 2048
+_LEAST_EIGENVALUE = 1e-12  # of the largest
 # Of the variance of an effect, what components may be left out of its standard error.
 _NEGLIGIBLE = 1e-4
 
@@ -49,8 +52,22 @@ class Factors(ABC):
         """Effects of all loci (L, C) in these environments of the group under these penalties, (C,) each."""
 
     @abstractmethod
-    def leave_one_out_errors(self, path: NDArray) -> NDArray:
-        """Mean squared leave-one-out error (P, E') of every penalty of the path."""
+    def leverages(self, path: NDArray, in_double: bool) -> torch.Tensor:
+        """Leverage of every sample of the group at every penalty of the path, (n, P), in single precision if it pays.
+
+        in_double: in double precision, whether single precision pays or not.
+        """
+
+    @abstractmethod
+    def residuals(self, penalties: NDArray, columns: NDArray[np.intp]) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Residuals s (y - f) of the samples of the group, in blocks (rows, C), and which of the group these are.
+
+        penalties, columns: (C,) as in `weights`.
+        """
+
+    @abstractmethod
+    def spectrum(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Eigenvalues (K,), what of |t|^2 lies along each eigenvector of AA' (K, E'), and what along no other (E',)."""
 
     @abstractmethod
     def quadratic(self, penalties: torch.Tensor) -> torch.Tensor:
@@ -100,25 +117,40 @@ class Primal(Factors):
         explained = (1 / (self._values + penalties[:, None])) @ self._rotated**2
         return (self._total - explained).clamp_min(0)
 
-    def leave_one_out_errors(self, path: NDArray) -> NDArray:
+    def leverages(self, path: NDArray, in_double: bool) -> torch.Tensor:
+        num_samples, num_loci = len(self._group.rows), len(self._values)
+        dtype = torch.float64 if in_double or num_samples * num_loci**2 < _MANY else torch.float32
+        vectors = self._vectors.to(dtype)
+        shift = -(self._mean @ self._vectors).to(dtype)
         penalties = torch.from_numpy(path).to(self._t.device)
-        inverse = 1 / (self._values[:, None] + penalties)  # (L, P)
-        num_environments = self._t.shape[1]
-        coefficients = (inverse[:, :, None] * self._rotated[:, None, :]).reshape(len(inverse), -1)
-        errors = torch.zeros(len(path), num_environments, dtype=torch.float64, device=self._t.device)
-        mean = self._mean @ self._vectors
-        of_group = torch.full((self._counts.num_samples,), -1, dtype=torch.long, device=self._t.device)
-        of_group[self._group.rows] = torch.arange(len(self._group.rows), device=self._t.device)
-        for rows, counts in self._counts.blocks(torch.float64):
-            member = of_group[rows]
-            place = member[member >= 0]
-            s = self._s[place, None]
-            z = self._counts.scale * s * (counts[member >= 0] @ self._vectors - mean)
-            leverage = s**2 / self.num_samples + (z**2) @ inverse
-            fitted = (z @ coefficients).reshape(len(z), len(path), num_environments)
-            residual = (self._t[place][:, None, :] - fitted) / (1 - leverage).clamp_min(_NO_LEVERAGE_LEFT)[:, :, None]
-            errors += (residual**2).sum(dim=0)
-        return (errors / self.num_samples).cpu().numpy()
+        inverse = (self._counts.scale**2 / (self._values[:, None] + penalties)).to(dtype)  # (L, P)
+        squares = (self._s**2).to(dtype)[:, None]
+        found = torch.empty(num_samples, len(path), dtype=dtype, device=self._t.device)
+        for place, counts in self._blocks(dtype):
+            torch.mm(torch.addmm(shift, counts, vectors).square_(), inverse, out=found[place])
+        return found.add_(1 / self.num_samples.to(dtype)).mul_(squares)
+
+    def residuals(self, penalties: NDArray, columns: NDArray[np.intp]) -> Iterator[tuple[slice, torch.Tensor]]:
+        effects = self._counts.scale * torch.from_numpy(self.weights(penalties, columns)).to(self._t.device)
+        shift, of_columns = self._mean @ effects, torch.from_numpy(columns).to(self._t.device)
+        for place, counts in self._blocks(torch.float64):
+            fitted = torch.addmm(shift, counts, effects, beta=-1).mul_(self._s[place, None])
+            yield place, self._t[place].index_select(1, of_columns).sub_(fitted)
+
+    def spectrum(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        # Below, what is divided is rounding.
+        is_known = self._values[:, None] > _LEAST_EIGENVALUE * self._values.max()
+        squares = torch.where(is_known, self._rotated**2 / self._values[:, None], 0.0)
+        return self._values, squares, (self._total - squares.sum(dim=0)).clamp_min(0)
+
+    def _blocks(self, dtype: torch.dtype) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Allele counts of the group's samples in blocks, and which of the group these are; the next one overwrites."""
+        start = 0
+        for rows, counts in self._counts.blocks(dtype):
+            is_member = self._group.root_weights[rows] > 0
+            members = counts if is_member.all() else counts[is_member]
+            yield slice(start, start + len(members)), members
+            start += len(members)
 
     def inverse_diagonal(self, penalties: NDArray) -> NDArray:
         if self._penalty is not None:
@@ -164,15 +196,20 @@ class Dual(Factors):
         shrink = penalties[:, None] / (self._values + penalties[:, None])
         return shrink @ self._rotated**2
 
-    def leave_one_out_errors(self, path: NDArray) -> NDArray:
-        errors = []
-        for penalty in path:
-            shrink = penalty / (self._values + penalty)
-            residual = self._vectors @ (self._rotated * shrink[:, None])
-            leverage = self._q**2 + (self._vectors**2) @ (1 - shrink)
-            left_out = residual / (1 - leverage).clamp_min(_NO_LEVERAGE_LEFT)[:, None]
-            errors.append(((left_out**2).sum(dim=0) / self.num_samples).cpu().numpy())
-        return np.array(errors)
+    def leverages(self, path: NDArray, in_double: bool) -> torch.Tensor:
+        penalties = torch.from_numpy(path).to(self._q.device)
+        shrink = self._values[:, None] / (self._values[:, None] + penalties)
+        return self._q[:, None] ** 2 + self._vectors**2 @ shrink
+
+    def residuals(self, penalties: NDArray, columns: NDArray[np.intp]) -> Iterator[tuple[slice, torch.Tensor]]:
+        of_columns = torch.from_numpy(penalties).to(self._q.device)
+        shrunk = self._rotated[:, columns] * (of_columns / (self._values[:, None] + of_columns))
+        for start in range(0, len(self._q), _ROWS_AT_ONCE):
+            place = slice(start, min(start + _ROWS_AT_ONCE, len(self._q)))
+            yield place, self._vectors[place] @ shrunk
+
+    def spectrum(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        return self._values, self._rotated**2, torch.zeros_like(self._total)
 
     def inverse_diagonal(self, penalties: NDArray) -> NDArray:
         """From (1 - a_l'(AA' + penalty I)^-1 a_l) / penalty with a_l the column of A; a standard error needs no more

@@ -3,7 +3,7 @@
 n samples, L loci, E environments in G groups that share their weights, k = min(n, L). In single-precision
 multiply-adds, double precision counting twice and what LAPACK does by its measured speed:
 
-    primal     n L^2 / 2 (once for all groups without measurement errors) + G (30 L^3 + 2 n L^2)
+    primal     n L^2 / 2 (once for all groups without measurement errors) + G (30 L^3 + n L^2)
     dual       n^2 L / 2 + G (30 n^3 + n^2 L)
     iterative  40 readings of the genotypes, each 2 n L (E + 8)
 
@@ -34,7 +34,7 @@ def multiply_adds(
     factorise = _EIGENVALUES if chooses else _CHOLESKY
     gram = n * loci**2 * (num_groups if is_weighted else 0.5)
     return {
-        "primal": gram + num_groups * (factorise * loci**3 + (2 * n * loci**2 if chooses else 0)),
+        "primal": gram + num_groups * (factorise * loci**3 + (n * loci**2 if chooses else 0)),
         "dual": n**2 * loci / 2 + num_groups * (factorise * n**3 + n**2 * loci),
         "iterative": _READINGS * 2 * n * loci * (num_environments + (_PROBES if chooses else 0)),
     }
