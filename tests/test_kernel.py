@@ -628,6 +628,12 @@ def test_settings_that_contradict_each_other_are_refused():
     assert len(problems_of(ard=True, bandwidth=1.0)) == 1
     assert len(problems_of(penalty=0.0)) == 1
     assert len(problems_of(num_likelihood_samples=10)) == 1
+    # A setting that is wrong hides no problem of others.
+    assert [text.split()[0] for text in problems_of(kernel="orders", ard="maybe", rarity=1.0, bandwidth=1.0)] == [
+        "model.ard",
+        "model.rarity",
+        "model.bandwidth",
+    ]
 
 
 def test_memory_of_the_job_counts(tmp_path, monkeypatch):

@@ -14,12 +14,14 @@ fixed. Gianola and van Kaam 2008; de los Campos et al. 2010; Zhou et al. 2022; s
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from gpmap_cli.errors import Problem
 from gpmap_cli.models.base import Model
-from gpmap_cli.settings import Group, setting
+from gpmap_cli.settings import Rule, Ruled, setting
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,11 +37,12 @@ _LARGEST_DENSE = 6_000
 _SAMPLES_PER_LOCUS = 10  # in the likelihood's subset, for a bandwidth of each locus to be tried
 _ENOUGH = 0.05  # of the penalty: what the preconditioner may leave of the kernel's diagonal
 _LEAST_NOISE = 0.01  # of the mean noise variance
+_OF_GAUSSIAN = ("ard", "rarity", "additive", "bandwidth")
 _FORMS = ("dense", "iterative", "inducing")
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Ruled):
     name: str = "kernel"
     kernel: Literal["gaussian", "orders"] = "gaussian"
     max_order: int = setting(3, minimum=1, maximum=20)
@@ -55,25 +58,18 @@ class Settings:
     weighted: bool = False
     standard_deviations: bool = False
 
-    def problems(self, group: Group) -> list[Problem]:
-        found = []
-        if self.kernel == "orders":
-            for key in ("ard", "rarity", "additive", "bandwidth"):
-                if getattr(self, key) not in (None, False):
-                    found.append(
-                        Problem(
-                            f"{group.prefix}{key} belongs to kernel=gaussian",
-                            f"leave {group.prefix}{key} out, or set {group.prefix}kernel=gaussian",
-                        )
-                    )
-        elif self.ard and self.bandwidth is not None:
-            found.append(
-                Problem(
-                    f"{group.prefix}ard chooses a bandwidth for each locus, and {group.prefix}bandwidth fixes one",
-                    "leave one of the two out",
-                )
-            )
-        return found
+    def rules(self) -> tuple[Rule, ...]:
+        return (*(partial(self._misplaced, key) for key in _OF_GAUSSIAN), self._bandwidth_problems)
+
+    def _misplaced(self, key: str, prefix: str) -> Iterator[Problem]:
+        if self.kernel == "orders" and getattr(self, key) not in (None, False):
+            hint = f"leave {prefix}{key} out, or set {prefix}kernel=gaussian"
+            yield Problem(f"{prefix}{key} belongs to kernel=gaussian", hint)
+
+    def _bandwidth_problems(self, prefix: str) -> Iterator[Problem]:
+        if self.kernel == "gaussian" and self.ard and self.bandwidth is not None:
+            what = f"{prefix}ard chooses a bandwidth for each locus, and {prefix}bandwidth fixes one"
+            yield Problem(what, "leave one of the two out")
 
 
 class Kernel(Model):
