@@ -13,9 +13,11 @@ from conftest import make_samples
 
 from gpmap_cli.dataset.coding import CodedGenotypes, GenotypeCoding
 from gpmap_cli.solvers.epistasis_kernels import EpistasisKernels
+from gpmap_cli.variance.fixed_basis import fixed_basis
 from gpmap_cli.variance.haseman_elston import haseman_elston, num_sample_pairs
 from gpmap_cli.variance.reml import refine_by_reml
-from gpmap_cli.variance.reml_systems import AmongSamples, feature_sums
+from gpmap_cli.variance.reml_effects import effect_systems
+from gpmap_cli.variance.reml_samples import AmongSamples, SampleKernels
 
 
 def coded(stored, ploidy=1):
@@ -112,15 +114,21 @@ def test_progress_is_counted_to_the_end():
         assert sum(done) == num_sample_pairs(70, num_probes)
 
 
+def among_samples(genotypes, y, covariates=None):
+    """Kernels of order 1 and 2, all ones where no measurement errors are given."""
+    basis = fixed_basis(np.zeros((len(y), 0)) if covariates is None else covariates)
+    shared = SampleKernels.of(EpistasisKernels.learn(genotypes, 2, "cpu"), genotypes, basis)
+    return AmongSamples(shared, torch.from_numpy(y), torch.ones(len(y), dtype=torch.float64))
+
+
 @pytest.mark.parametrize("theta", [[0.5, 0.3, 0.4], [0.9, -0.002, 0.3]])
 def test_both_forms_of_the_likelihood_agree(theta):
     rng = np.random.default_rng(1)
     genotypes = coded(linked(rng, 60, 6))
     y = rng.normal(size=60)
-    (among_effects,) = feature_sums(genotypes, y[:, None], 2, "cpu")
-    among_samples = AmongSamples(EpistasisKernels.learn(genotypes, 2, "cpu").dense(genotypes), torch.from_numpy(y))
-    reference = [system.at(np.array([0.1, 0.1, 1.0])).likelihood for system in (among_samples, among_effects)]
-    points = [system.at(np.array(theta)) for system in (among_samples, among_effects)]
+    systems = (among_samples(genotypes, y), *effect_systems(genotypes, y[:, None], 2, "cpu", np.zeros((60, 0))))
+    reference = [system.at(np.array([0.1, 0.1, 1.0])).likelihood for system in systems]
+    points = [system.at(np.array(theta)) for system in systems]
     gains = [point.likelihood - start for point, start in zip(points, reference, strict=True)]
     np.testing.assert_allclose(gains[0], gains[1], rtol=1e-7)
     for one, other in zip(points[0].derivatives(), points[1].derivatives(), strict=True):
@@ -133,8 +141,7 @@ def test_both_forms_of_the_likelihood_agree(theta):
 def test_the_score_is_the_slope_of_the_likelihood():
     rng = np.random.default_rng(2)
     genotypes = coded(linked(rng, 50, 12))
-    kernels = EpistasisKernels.learn(genotypes, 2, "cpu").dense(genotypes)
-    system = AmongSamples(kernels, torch.from_numpy(rng.normal(size=50)))
+    system = among_samples(genotypes, rng.normal(size=50))
     theta = np.array([0.4, 0.2, 0.6])
     score = system.at(theta).derivatives()[0]
     for k in range(3):
@@ -148,14 +155,18 @@ def test_the_score_is_the_slope_of_the_likelihood():
 def test_the_likelihood_is_that_of_contrasts_free_of_the_mean():
     rng = np.random.default_rng(3)
     genotypes = coded(linked(rng, 30, 8))
-    kernels = EpistasisKernels.learn(genotypes, 2, "cpu").dense(genotypes)
+    features = explicit(genotypes, 2)
     y = rng.normal(size=30)
-    system = AmongSamples(kernels, torch.from_numpy(y))
+    system = among_samples(genotypes, y)
     contrast = np.linalg.svd(np.eye(30) - 1 / 30)[0][:, :29]
+    z = contrast.T @ y
 
     def expected(theta):
-        covariance = theta[0] * kernels[0].numpy() + theta[1] * kernels[1].numpy() + theta[2] * np.eye(30)
-        inner, z = contrast.T @ covariance @ contrast, contrast.T @ y
+        inner = theta[2] * np.eye(29)
+        for value, part in zip(theta, features, strict=False):
+            free = contrast.T @ part
+            total = free.sum(axis=1)
+            inner += value * free @ free.T + 1000 * z @ z / (total @ total) * np.outer(total, total)
         return -0.5 * (np.linalg.slogdet(inner)[1] + z @ np.linalg.solve(inner, z))
 
     one, other = [0.5, 0.1, 0.4], [0.1, 0.6, 0.9]
@@ -166,8 +177,11 @@ def test_the_likelihood_is_that_of_contrasts_free_of_the_mean():
     )
 
 
-def simulated(seed, num_samples, num_loci, independent):
-    """Phenotypes of additive, pairwise and residual variance near 0.4, 0.2, 0.4; their shares in these samples."""
+def simulated(seed, num_samples, num_loci, independent, directional=False):
+    """Phenotypes of additive, pairwise and residual variance near 0.4, 0.2, 0.4; their shares in these samples.
+
+    Effects N(0, 1), or directional, N(0.5, 0.5^2) and then scaled.
+    """
     rng = np.random.default_rng([seed, 77])
     stored = linked(rng, num_samples, num_loci)
     if independent:
@@ -175,7 +189,11 @@ def simulated(seed, num_samples, num_loci, independent):
     genotypes = coded(stored)
     parts = []
     for features, size in zip(explicit(genotypes, 2), (0.4, 0.2), strict=True):
-        parts.append(features @ rng.normal(size=features.shape[1]) * np.sqrt(size))
+        part = features @ rng.normal(size=features.shape[1])
+        if directional:
+            part = features @ rng.normal(0.5, 0.5, features.shape[1])
+            part /= part.std()
+        parts.append(part * np.sqrt(size))
     parts.append(rng.normal(size=num_samples) * np.sqrt(0.4))
     y = sum(parts)
     return genotypes, y[:, None], np.array([part.var(ddof=1) for part in parts]) / y.var(ddof=1)
@@ -200,6 +218,67 @@ def test_estimates_are_unbiased_and_intervals_cover(independent, by_reml, num_sa
     # Six such means of three components are looked at: one in a hundred of these tests would fail by chance.
     assert (np.abs(misses.mean(axis=0)) < 3.4 * misses.std(axis=0) / np.sqrt(60)).all()
     assert 0.9 <= np.mean(inside) <= 0.99
+
+
+@pytest.fixture
+def in_parts(monkeypatch):
+    """REML as above its largest system, at a size that takes no time."""
+    monkeypatch.setattr("gpmap_cli.variance.reml.LARGEST_SYSTEM", 250)
+    monkeypatch.setattr("gpmap_cli.variance.reml.LARGEST_PART", 200)
+
+
+@pytest.mark.parametrize("directional", [False, True])
+def test_directional_effects_of_linked_loci_are_shared_out(in_parts, directional):
+    """Where linked loci act in one direction, more varies than effects of mean zero would make vary."""
+    misses, inside = [], []
+    for seed in range(60):
+        genotypes, y, truth = simulated(seed, 600, 40, independent=False, directional=directional)
+        found = refine_by_reml(haseman_elston(genotypes, y, 2, "cpu", seed, 0), genotypes, y, "cpu", seed)
+        misses.append(found.share[0] - truth)
+        low, high = found.share_interval
+        inside.append((low[0] <= truth) & (truth <= high[0]))
+    assert found.method == "REML in 3 parts of the samples"
+    misses = np.array(misses)
+    assert (np.abs(misses.mean(axis=0)) < 3.4 * misses.std(axis=0) / np.sqrt(60)).all()
+    assert 0.9 <= np.mean(inside) <= 0.99
+
+
+def test_directional_effects_of_few_loci_are_shared_out():
+    """Among effects; the whole of the directional part is within the additive and the pairwise component."""
+    misses = []
+    for seed in range(40):
+        genotypes, y, truth = simulated(seed, 250, 14, independent=False, directional=True)
+        misses.append(refine_by_reml(haseman_elston(genotypes, y, 2, "cpu"), genotypes, y, "cpu").share[0] - truth)
+    misses = np.array(misses)
+    assert (np.abs(misses.mean(axis=0)) < 3.4 * misses.std(axis=0) / np.sqrt(40)).all()
+
+
+def test_every_sample_is_in_one_part(in_parts, monkeypatch):
+    """Environments measured in different samples go their own ways; the mean of the parts is what is reported."""
+    from gpmap_cli.variance import reml
+
+    samples = make_samples(700, 25)
+    y = samples.phenotypes.copy()
+    y[:230, 0] = np.nan  # 470: three parts
+    y[:500, 1] = np.nan  # 200: small enough
+    seen, estimate = {}, reml._estimate
+
+    def noted(system, start):
+        found = estimate(system, start)
+        seen.setdefault(len(system.y), []).append((system.y.numpy(), found[1], found[2]))
+        return found
+
+    monkeypatch.setattr(reml, "_estimate", noted)
+    done = []
+    start = haseman_elston(samples.genotypes, y, 2, "cpu", 0, 0)
+    found = refine_by_reml(start, samples.genotypes, y, "cpu", 0, done.append)
+    assert sum(done) == reml.num_maxima(y, 25, 2) == 4
+    parts = seen[156] + seen[157]
+    assert sum(len(part) for part, _, _ in parts) == 470
+    np.testing.assert_allclose(found.variance[0], np.mean([values for _, values, _ in parts], axis=0))
+    errors = np.sqrt(np.sum([errors**2 for _, _, errors in parts], axis=0)) / 3
+    np.testing.assert_allclose(found.std_error[0], errors)
+    np.testing.assert_allclose(found.variance[1], seen[200][0][1])
 
 
 def test_reml_errs_less_than_haseman_elston_on_linked_loci():
@@ -269,7 +348,6 @@ def test_the_command_writes_what_it_prints(gpmap):
         (["order=0"], "order must be at least 1"),
         (["method=ml"], "method must be one of"),
         (["data.num_samples=100000", "data.num_loci=100000"], "prune the loci"),
-        (["method=reml", "data.num_samples=13000", "data.num_loci=200"], "method=haseman_elston"),
     ],
 )
 def test_what_cannot_be_estimated_is_refused(gpmap, monkeypatch, words, said):
@@ -281,6 +359,16 @@ def test_what_cannot_be_estimated_is_refused(gpmap, monkeypatch, words, said):
     assert said in result.stderr
     assert "hint:" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "limit", "method"), [([], 1e3, "Haseman"), (["method=reml"], 1e3, "REML in 2 parts")]
+)
+def test_what_would_take_hours_goes_by_moments(gpmap, in_parts, monkeypatch, words, limit, method):
+    monkeypatch.setattr("gpmap_cli.commands.variance._MOST_FOR_REML", limit)
+    result = gpmap("variance", "data.num_samples=400", "data.num_loci=30", "data.order=2", *words)
+    assert result.returncode == 0, result.stderr
+    assert method in result.stdout
 
 
 def test_an_environment_without_variance_is_named(gpmap, tmp_path):

@@ -14,7 +14,7 @@ cross varies. An estimate y' B y misses it by y' B y - g_k' P g_k / (n - 1), a q
 of variance 2 tr(B V B V) + 2 theta_k^2 tr(P K_k P K_k) / (n - 1)^2 - 4 theta_k^2 tr(B K_k P K_k) / (n - 1), whose root
 is the standard error. The traces of four kernels come from a second pass with random vectors. Effects are taken to
 be random in sign: when linked loci have effects of one sign, more varies than independent effects would make vary,
-and the estimate is too large.
+and the estimate is too large; restricted maximum likelihood (`reml`) lets effects have a mean.
 """
 
 from __future__ import annotations
