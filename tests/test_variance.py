@@ -13,7 +13,7 @@ from conftest import make_samples
 
 from gpmap_cli.dataset.coding import CodedGenotypes, GenotypeCoding
 from gpmap_cli.solvers.epistasis_kernels import EpistasisKernels
-from gpmap_cli.variance.fixed_basis import fixed_basis
+from gpmap_cli.variance.fixed_basis import fixed_basis, without
 from gpmap_cli.variance.haseman_elston import haseman_elston, num_sample_pairs
 from gpmap_cli.variance.reml import refine_by_reml
 from gpmap_cli.variance.reml_effects import effect_systems
@@ -75,7 +75,8 @@ def test_there_are_no_sets_of_more_loci_than_there_are():
     assert (np.abs(found.variance[:, 2:4]) < 1e-9).all()
 
 
-def test_haseman_elston_solves_the_estimating_equations(monkeypatch):
+@pytest.mark.parametrize("num_covariates", [0, 3])
+def test_haseman_elston_solves_the_estimating_equations(monkeypatch, num_covariates):
     """Written out with whole matrices, for environments that are measured in different samples."""
     from gpmap_cli.solvers import epistasis_kernels
 
@@ -84,11 +85,13 @@ def test_haseman_elston_solves_the_estimating_equations(monkeypatch):
     genotypes = coded(linked(rng, 80, 9))
     y = rng.normal(size=(80, 2)) + genotypes.rows(slice(None))[:, [0, 3]]
     y[rng.random(y.shape) < [0.1, 0.6]] = np.nan
+    covariates = rng.normal(size=(80, num_covariates))
     kernels = [features @ features.T for features in explicit(genotypes, 2)] + [np.eye(80)]
     projections, filled = [], []
     for e in range(2):
         mask = (~np.isnan(y[:, e])).astype(float)
-        projections.append(np.diag(mask) - np.outer(mask, mask) / mask.sum())
+        fixed = mask[:, None] * np.concatenate([np.ones((80, 1)), covariates], axis=1)
+        projections.append(np.diag(mask) - fixed @ np.linalg.pinv(fixed))
         filled.append(projections[e] @ np.nan_to_num(y[:, e]))
 
     def solve(e, f):
@@ -96,13 +99,14 @@ def test_haseman_elston_solves_the_estimating_equations(monkeypatch):
         traces = [[np.trace(pe @ k @ pf @ m) for m in kernels] for k in kernels]
         return np.linalg.solve(traces, [filled[e] @ k @ filled[f] for k in kernels])
 
-    found = haseman_elston(genotypes, y, 2, "cpu")
+    found = haseman_elston(genotypes, y, 2, "cpu", covariates=covariates)
     np.testing.assert_allclose(found.parameter, [solve(0, 0), solve(1, 1)], rtol=1e-4, atol=1e-6)
     covariance = solve(0, 1)[0]
     expected = covariance / np.sqrt(solve(0, 0)[0] * solve(1, 1)[0])
     np.testing.assert_allclose(found.correlation[0, 1], expected, rtol=1e-4)
     for e in range(2):
-        np.testing.assert_allclose(found.total[e], np.nanvar(y[:, e], ddof=1))
+        freedom = (~np.isnan(y[:, e])).sum() - 1 - num_covariates
+        np.testing.assert_allclose(found.total[e], filled[e] @ filled[e] / freedom)
         np.testing.assert_allclose(found.variance[e].sum(), found.total[e], rtol=1e-5)
 
 
@@ -121,12 +125,17 @@ def among_samples(genotypes, y, covariates=None):
     return AmongSamples(shared, torch.from_numpy(y), torch.ones(len(y), dtype=torch.float64))
 
 
+@pytest.mark.parametrize("num_covariates", [0, 3])
 @pytest.mark.parametrize("theta", [[0.5, 0.3, 0.4], [0.9, -0.002, 0.3]])
-def test_both_forms_of_the_likelihood_agree(theta):
+def test_both_forms_of_the_likelihood_agree(theta, num_covariates):
     rng = np.random.default_rng(1)
     genotypes = coded(linked(rng, 60, 6))
     y = rng.normal(size=60)
-    systems = (among_samples(genotypes, y), *effect_systems(genotypes, y[:, None], 2, "cpu", np.zeros((60, 0))))
+    covariates = rng.normal(size=(60, num_covariates))
+    systems = (
+        among_samples(genotypes, y, covariates),
+        *effect_systems(genotypes, y[:, None], 2, "cpu", covariates),
+    )
     reference = [system.at(np.array([0.1, 0.1, 1.0])).likelihood for system in systems]
     points = [system.at(np.array(theta)) for system in systems]
     gains = [point.likelihood - start for point, start in zip(points, reference, strict=True)]
@@ -152,17 +161,21 @@ def test_the_score_is_the_slope_of_the_likelihood():
         np.testing.assert_allclose(score[k], slope, rtol=1e-5)
 
 
-def test_the_likelihood_is_that_of_contrasts_free_of_the_mean():
+@pytest.mark.parametrize("num_covariates", [0, 4])
+def test_the_likelihood_is_that_of_contrasts_free_of_mean_and_covariates(num_covariates):
     rng = np.random.default_rng(3)
     genotypes = coded(linked(rng, 30, 8))
     features = explicit(genotypes, 2)
     y = rng.normal(size=30)
-    system = among_samples(genotypes, y)
-    contrast = np.linalg.svd(np.eye(30) - 1 / 30)[0][:, :29]
+    covariates = rng.normal(size=(30, num_covariates))
+    system = among_samples(genotypes, y, covariates)
+    fixed = np.concatenate([np.ones((30, 1)), covariates], axis=1)
+    size = 29 - num_covariates
+    contrast = np.linalg.svd(np.eye(30) - fixed @ np.linalg.pinv(fixed))[0][:, :size]
     z = contrast.T @ y
 
     def expected(theta):
-        inner = theta[2] * np.eye(29)
+        inner = theta[2] * np.eye(size)
         for value, part in zip(theta, features, strict=False):
             free = contrast.T @ part
             total = free.sum(axis=1)
@@ -279,6 +292,38 @@ def test_every_sample_is_in_one_part(in_parts, monkeypatch):
     errors = np.sqrt(np.sum([errors**2 for _, _, errors in parts], axis=0)) / 3
     np.testing.assert_allclose(found.std_error[0], errors)
     np.testing.assert_allclose(found.variance[1], seen[200][0][1])
+
+
+# 5 loci: among effects; 130: among samples
+@pytest.mark.parametrize(("num_loci", "by_reml"), [(5, True), (130, True), (30, False)])
+def test_covariates_take_degrees_of_freedom(num_loci, by_reml):
+    """Half as many covariates as samples: residuals are half of what was there, spread over half the samples."""
+    found = []
+    for seed in range(60):
+        rng = np.random.default_rng([seed, 9])
+        genotypes = coded(linked(rng, 120, num_loci))
+        design = rng.normal(size=(120, 60))
+        design -= design.mean(axis=0)
+        part = explicit(genotypes, 1)[0] @ rng.normal(size=num_loci)
+        y = part / part.std() + design @ rng.normal(size=60) + rng.normal(size=120)
+        y = (y - design @ np.linalg.lstsq(design, y, rcond=None)[0])[:, None]
+        estimate = haseman_elston(genotypes, y, 1, "cpu", seed, covariates=design)
+        if by_reml:
+            estimate = refine_by_reml(estimate, genotypes, y, "cpu", covariates=design)
+        found.append([*estimate.variance[0], estimate.total[0]])
+    found = np.array(found)
+    assert (np.abs(found.mean(axis=0) - [1, 1, 2]) < 3.4 * found.std(axis=0) / np.sqrt(60)).all()
+
+
+def test_levels_that_say_the_same_take_their_freedom_once():
+    rng = np.random.default_rng(4)
+    number = rng.normal(1e3, 1, size=(50, 1))
+    levels = np.eye(5)[rng.integers(0, 5, 50)]
+    basis = fixed_basis(np.concatenate([number, 3 * number, levels, np.full((50, 1), 7.0)], axis=1))
+    assert basis.shape == (50, 6)
+    np.testing.assert_allclose(basis.T @ basis, np.eye(6), atol=1e-12)
+    left = without(basis, np.concatenate([number, levels, np.ones((50, 1))], axis=1))
+    np.testing.assert_allclose(left, 0, atol=1e-6)
 
 
 def test_reml_errs_less_than_haseman_elston_on_linked_loci():

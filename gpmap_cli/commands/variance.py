@@ -64,9 +64,10 @@ def _estimate(dataset: Dataset, config: Config, device: str) -> VarianceComponen
     _check(dataset, dataset.phenotypes, root)
     coding = GenotypeCoding.learn(dataset.genotypes, dataset.ploidy)
     factors = getattr(config.data, "factors", None) or ()
-    genotypes, phenotypes, _, said = project_out(dataset, coding, factors, np.arange(dataset.num_samples))
+    genotypes, phenotypes, fixed, said = project_out(dataset, coding, factors, np.arange(dataset.num_samples))
     for line in said:
         log.info("%s; shares are of what is left", line)
+    covariates = None if fixed is None else fixed.design(dataset.sample_covariates, dataset.num_samples)
     scale = PhenotypeScale.learn(phenotypes)
     standardised = scale.standardise(phenotypes)
     num_probes = root.num_probes
@@ -78,11 +79,11 @@ def _estimate(dataset: Dataset, config: Config, device: str) -> VarianceComponen
         "REML" if by_reml else "Haseman-Elston regression",
     )
     with progress_bar("kernels", num_sample_pairs(dataset.num_samples, num_probes), "pair") as advance:
-        found = haseman_elston(genotypes, standardised, root.order, device, root.seed, num_probes, advance)
+        found = haseman_elston(genotypes, standardised, root.order, device, root.seed, num_probes, advance, covariates)
     if by_reml:
         count = num_maxima(standardised, dataset.num_loci, root.order)
         with progress_bar("restricted likelihood", count, "maximum") as advance:
-            found = refine_by_reml(found, genotypes, standardised, device, root.seed, advance)
+            found = refine_by_reml(found, genotypes, standardised, device, root.seed, advance, covariates)
     return found.in_units(scale.std)
 
 

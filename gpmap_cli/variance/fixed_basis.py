@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-_RANK = 1e-10  # of the largest singular value
+_RANK = 1e-8  # of the largest singular value
 
 
 def fixed_basis(covariates: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -76,17 +76,19 @@ def refine_by_reml(
     device: str,
     seed: int = 0,
     progress: Callable[[int], object] = lambda amount: None,
+    covariates: NDArray[np.float64] | None = None,
 ) -> VarianceComponents:
     """`start` with variances, errors and parameters replaced by those of restricted maximum likelihood.
 
-    phenotypes: (n, E), NaN missing. seed: deals the samples.
+    phenotypes: (n, E), NaN missing. seed: deals the samples. covariates: (n, q), of which no variance is shared out.
     """
+    fixed = np.zeros((len(phenotypes), 0)) if covariates is None else covariates
     order = len(start.names) - 1
     shape = start.variance.shape
     variance, squares, parameter, parts = np.zeros(shape), np.zeros(shape), np.zeros(shape), np.zeros((shape[0], 1))
     theta = start.parameter.copy()
     for group in shared_rows(phenotypes):
-        for e, system in _systems(genotypes, phenotypes, group, order, device, seed):
+        for e, system in _systems(genotypes, phenotypes, fixed, group, order, device, seed):
             theta[e], values, errors = _estimate(system, theta[e])  # from what the part before came to
             parameter[e] += theta[e]
             variance[e] += values
@@ -106,6 +108,7 @@ def refine_by_reml(
 def _systems(
     genotypes: CodedGenotypes,
     phenotypes: NDArray[np.float64],
+    covariates: NDArray[np.float64],
     group: SharedRows,
     order: int,
     device: str,
@@ -114,14 +117,14 @@ def _systems(
     """The smaller of the two forms, for every environment of the group and every part of its samples."""
     if num_features(genotypes.num_loci, order) <= min(len(group.rows), LARGEST_SYSTEM):
         y = phenotypes[np.ix_(group.rows, group.columns)]
-        systems = effect_systems(genotypes.take(group.rows), y, order, device, np.zeros((len(y), 0)))
+        systems = effect_systems(genotypes.take(group.rows), y, order, device, covariates[group.rows])
         yield from zip(group.columns, systems, strict=True)
         return
     learned = EpistasisKernels.learn(genotypes.take(group.rows), order, device)
     dealt = stream(seed, "reml").permutation(group.rows)
     for part in np.array_split(dealt, num_parts(len(dealt), genotypes.num_loci, order)):
         rows = np.sort(part)
-        shared = SampleKernels.of(learned, genotypes.take(rows), fixed_basis(np.zeros((len(rows), 0))))
+        shared = SampleKernels.of(learned, genotypes.take(rows), fixed_basis(covariates[rows]))
         for e in group.columns:
             measured = torch.from_numpy(phenotypes[rows, e]).to(device)
             yield e, AmongSamples(shared, measured, torch.ones_like(measured))
