@@ -1,48 +1,23 @@
-"""Variance components against textbook formulas, against each other, and against simulated truth."""
+"""Variance components against textbook formulas and against each other; the command `gpmap variance`."""
 
 from __future__ import annotations
 
 import csv
-import itertools
 import json
 
 import numpy as np
 import pytest
 import torch
 from conftest import make_samples
+from variance_examples import coded, explicit, in_parts, linked
 
-from gpmap_cli.dataset.coding import CodedGenotypes, GenotypeCoding
+from gpmap_cli.errors import InputError
 from gpmap_cli.solvers.epistasis_kernels import EpistasisKernels
 from gpmap_cli.variance.fixed_basis import fixed_basis, without
 from gpmap_cli.variance.haseman_elston import haseman_elston, num_sample_pairs
-from gpmap_cli.variance.reml import refine_by_reml
+from gpmap_cli.variance.reml import noise_profile, refine_by_reml
 from gpmap_cli.variance.reml_effects import effect_systems
 from gpmap_cli.variance.reml_samples import AmongSamples, SampleKernels
-
-
-def coded(stored, ploidy=1):
-    return CodedGenotypes(stored, GenotypeCoding.learn(stored, ploidy))
-
-
-def linked(rng, num_samples, num_loci):
-    """A chromosome of neighbours that recombine in one of eight meioses."""
-    stored = np.empty((num_samples, num_loci), np.int8)
-    stored[:, 0] = rng.integers(0, 2, num_samples)
-    for locus in range(1, num_loci):
-        stored[:, locus] = stored[:, locus - 1] ^ (rng.random(num_samples) < 0.125)
-    return stored
-
-
-def explicit(genotypes, max_order):
-    """Features of every order, centred loci multiplied, and scaled as the kernels are."""
-    x = genotypes.rows(slice(None))
-    z = x - x.mean(axis=0)
-    found = []
-    for order in range(1, max_order + 1):
-        sets = list(itertools.combinations(range(z.shape[1]), order))
-        features = np.stack([z[:, part].prod(axis=1) for part in sets], axis=1)
-        found.append(features / np.sqrt((features**2).sum(axis=1).mean()))
-    return found
 
 
 @pytest.mark.parametrize("ploidy", [1, 2])
@@ -118,23 +93,24 @@ def test_progress_is_counted_to_the_end():
         assert sum(done) == num_sample_pairs(70, num_probes)
 
 
-def among_samples(genotypes, y, covariates=None):
-    """Kernels of order 1 and 2, all ones where no measurement errors are given."""
+def among_samples(genotypes, y, covariates=None, noise=None):
+    """Kernels of order 1 and 2; errors alike where no `noise` is given."""
     basis = fixed_basis(np.zeros((len(y), 0)) if covariates is None else covariates)
     shared = SampleKernels.of(EpistasisKernels.learn(genotypes, 2, "cpu"), genotypes, basis)
-    return AmongSamples(shared, torch.from_numpy(y), torch.ones(len(y), dtype=torch.float64))
+    return AmongSamples(shared, torch.from_numpy(y), torch.from_numpy(np.ones(len(y)) if noise is None else noise))
 
 
-@pytest.mark.parametrize("num_covariates", [0, 3])
+@pytest.mark.parametrize(("num_covariates", "unlike"), [(0, False), (3, False), (2, True)])
 @pytest.mark.parametrize("theta", [[0.5, 0.3, 0.4], [0.9, -0.002, 0.3]])
-def test_both_forms_of_the_likelihood_agree(theta, num_covariates):
+def test_both_forms_of_the_likelihood_agree(theta, num_covariates, unlike):
     rng = np.random.default_rng(1)
     genotypes = coded(linked(rng, 60, 6))
     y = rng.normal(size=60)
     covariates = rng.normal(size=(60, num_covariates))
+    noise = rng.uniform(0.3, 1.7, 60) if unlike else np.ones(60)
     systems = (
-        among_samples(genotypes, y, covariates),
-        *effect_systems(genotypes, y[:, None], 2, "cpu", covariates),
+        among_samples(genotypes, y, covariates, noise),
+        *effect_systems(genotypes, y[:, None], 2, "cpu", covariates, noise[:, None]),
     )
     reference = [system.at(np.array([0.1, 0.1, 1.0])).likelihood for system in systems]
     points = [system.at(np.array(theta)) for system in systems]
@@ -161,21 +137,22 @@ def test_the_score_is_the_slope_of_the_likelihood():
         np.testing.assert_allclose(score[k], slope, rtol=1e-5)
 
 
-@pytest.mark.parametrize("num_covariates", [0, 4])
-def test_the_likelihood_is_that_of_contrasts_free_of_mean_and_covariates(num_covariates):
+@pytest.mark.parametrize(("num_covariates", "unlike"), [(0, False), (4, False), (4, True)])
+def test_the_likelihood_is_that_of_contrasts_free_of_mean_and_covariates(num_covariates, unlike):
     rng = np.random.default_rng(3)
     genotypes = coded(linked(rng, 30, 8))
     features = explicit(genotypes, 2)
     y = rng.normal(size=30)
     covariates = rng.normal(size=(30, num_covariates))
-    system = among_samples(genotypes, y, covariates)
+    noise = rng.uniform(0.3, 1.7, 30) if unlike else np.ones(30)
+    system = among_samples(genotypes, y, covariates, noise)
     fixed = np.concatenate([np.ones((30, 1)), covariates], axis=1)
     size = 29 - num_covariates
     contrast = np.linalg.svd(np.eye(30) - fixed @ np.linalg.pinv(fixed))[0][:, :size]
     z = contrast.T @ y
 
     def expected(theta):
-        inner = theta[2] * np.eye(size)
+        inner = theta[2] * contrast.T @ np.diag(noise) @ contrast
         for value, part in zip(theta, features, strict=False):
             free = contrast.T @ part
             total = free.sum(axis=1)
@@ -190,84 +167,9 @@ def test_the_likelihood_is_that_of_contrasts_free_of_mean_and_covariates(num_cov
     )
 
 
-def simulated(seed, num_samples, num_loci, independent, directional=False):
-    """Phenotypes of additive, pairwise and residual variance near 0.4, 0.2, 0.4; their shares in these samples.
-
-    Effects N(0, 1), or directional, N(0.5, 0.5^2) and then scaled.
-    """
-    rng = np.random.default_rng([seed, 77])
-    stored = linked(rng, num_samples, num_loci)
-    if independent:
-        stored = rng.integers(0, 2, stored.shape).astype(np.int8)
-    genotypes = coded(stored)
-    parts = []
-    for features, size in zip(explicit(genotypes, 2), (0.4, 0.2), strict=True):
-        part = features @ rng.normal(size=features.shape[1])
-        if directional:
-            part = features @ rng.normal(0.5, 0.5, features.shape[1])
-            part /= part.std()
-        parts.append(part * np.sqrt(size))
-    parts.append(rng.normal(size=num_samples) * np.sqrt(0.4))
-    y = sum(parts)
-    return genotypes, y[:, None], np.array([part.var(ddof=1) for part in parts]) / y.var(ddof=1)
-
-
-@pytest.mark.parametrize("independent", [True, False])
-@pytest.mark.parametrize(
-    ("by_reml", "num_samples", "num_loci"),
-    [(False, 300, 60), (True, 250, 14), (True, 300, 40)],  # REML among effects, among samples
-)
-def test_estimates_are_unbiased_and_intervals_cover(independent, by_reml, num_samples, num_loci):
-    misses, inside = [], []
-    for seed in range(60):
-        genotypes, y, truth = simulated(seed, num_samples, num_loci, independent)
-        found = haseman_elston(genotypes, y, 2, "cpu", seed)
-        if by_reml:
-            found = refine_by_reml(found, genotypes, y, "cpu")
-        misses.append(found.variance[0] - truth * found.total)
-        low, high = found.share_interval
-        inside.append((low[0] <= truth) & (truth <= high[0]))
-    misses = np.array(misses)
-    # Six such means of three components are looked at: one in a hundred of these tests would fail by chance.
-    assert (np.abs(misses.mean(axis=0)) < 3.4 * misses.std(axis=0) / np.sqrt(60)).all()
-    assert 0.9 <= np.mean(inside) <= 0.99
-
-
-@pytest.fixture
-def in_parts(monkeypatch):
-    """REML as above its largest system, at a size that takes no time."""
-    monkeypatch.setattr("gpmap_cli.variance.reml.LARGEST_SYSTEM", 250)
-    monkeypatch.setattr("gpmap_cli.variance.reml.LARGEST_PART", 200)
-
-
-@pytest.mark.parametrize("directional", [False, True])
-def test_directional_effects_of_linked_loci_are_shared_out(in_parts, directional):
-    """Where linked loci act in one direction, more varies than effects of mean zero would make vary."""
-    misses, inside = [], []
-    for seed in range(60):
-        genotypes, y, truth = simulated(seed, 600, 40, independent=False, directional=directional)
-        found = refine_by_reml(haseman_elston(genotypes, y, 2, "cpu", seed, 0), genotypes, y, "cpu", seed)
-        misses.append(found.share[0] - truth)
-        low, high = found.share_interval
-        inside.append((low[0] <= truth) & (truth <= high[0]))
-    assert found.method == "REML in 3 parts of the samples"
-    misses = np.array(misses)
-    assert (np.abs(misses.mean(axis=0)) < 3.4 * misses.std(axis=0) / np.sqrt(60)).all()
-    assert 0.9 <= np.mean(inside) <= 0.99
-
-
-def test_directional_effects_of_few_loci_are_shared_out():
-    """Among effects; the whole of the directional part is within the additive and the pairwise component."""
-    misses = []
-    for seed in range(40):
-        genotypes, y, truth = simulated(seed, 250, 14, independent=False, directional=True)
-        misses.append(refine_by_reml(haseman_elston(genotypes, y, 2, "cpu"), genotypes, y, "cpu").share[0] - truth)
-    misses = np.array(misses)
-    assert (np.abs(misses.mean(axis=0)) < 3.4 * misses.std(axis=0) / np.sqrt(40)).all()
-
-
-def test_every_sample_is_in_one_part(in_parts, monkeypatch):
+def test_every_sample_is_in_one_part(monkeypatch):
     """Environments measured in different samples go their own ways; the mean of the parts is what is reported."""
+    in_parts(monkeypatch)
     from gpmap_cli.variance import reml
 
     samples = make_samples(700, 25)
@@ -294,25 +196,25 @@ def test_every_sample_is_in_one_part(in_parts, monkeypatch):
     np.testing.assert_allclose(found.variance[1], seen[200][0][1])
 
 
-# 5 loci: among effects; 130: among samples
-@pytest.mark.parametrize(("num_loci", "by_reml"), [(5, True), (130, True), (30, False)])
-def test_covariates_take_degrees_of_freedom(num_loci, by_reml):
-    """Half as many covariates as samples: residuals are half of what was there, spread over half the samples."""
-    found = []
-    for seed in range(60):
-        rng = np.random.default_rng([seed, 9])
-        genotypes = coded(linked(rng, 120, num_loci))
-        design = rng.normal(size=(120, 60))
-        design -= design.mean(axis=0)
-        part = explicit(genotypes, 1)[0] @ rng.normal(size=num_loci)
-        y = part / part.std() + design @ rng.normal(size=60) + rng.normal(size=120)
-        y = (y - design @ np.linalg.lstsq(design, y, rcond=None)[0])[:, None]
-        estimate = haseman_elston(genotypes, y, 1, "cpu", seed, covariates=design)
-        if by_reml:
-            estimate = refine_by_reml(estimate, genotypes, y, "cpu", covariates=design)
-        found.append([*estimate.variance[0], estimate.total[0]])
-    found = np.array(found)
-    assert (np.abs(found.mean(axis=0) - [1, 1, 2]) < 3.4 * found.std(axis=0) / np.sqrt(60)).all()
+def test_measurement_errors_are_taken_from_the_data(gpmap):
+    words = ("variance", "data=yeast_synthetic", "data.num_samples=500", "data.num_loci=40", "order=1")
+    found = {}
+    for run, more in (("plain", ()), ("weighted", ("weighted=true",))):
+        result = gpmap(*words, *more, f"hydra.run.dir={run}")
+        assert result.returncode == 0, result.stderr
+        with open(f"{run}/variance.csv") as file:
+            found[run] = [float(row["share"]) for row in csv.DictReader(file)]
+    assert not np.allclose(found["plain"], found["weighted"], atol=1e-4)
+    np.testing.assert_allclose(found["plain"], found["weighted"], atol=0.3)
+
+
+def test_measurement_errors_are_squares_of_mean_one():
+    y = np.array([[1.0, 2.0], [np.nan, 1.0], [3.0, 0.0]])
+    errors = np.array([[1.0, 2.0], [np.nan, 2.0], [3.0, 2.0]])
+    np.testing.assert_allclose(noise_profile(y, errors), [[0.2, 1], [1, 1], [1.8, 1]])
+    errors[0, 1] = 0
+    with pytest.raises(InputError, match="above 0 for every phenotype"):
+        noise_profile(y, errors)
 
 
 def test_levels_that_say_the_same_take_their_freedom_once():
@@ -324,31 +226,6 @@ def test_levels_that_say_the_same_take_their_freedom_once():
     np.testing.assert_allclose(basis.T @ basis, np.eye(6), atol=1e-12)
     left = without(basis, np.concatenate([number, levels, np.ones((50, 1))], axis=1))
     np.testing.assert_allclose(left, 0, atol=1e-6)
-
-
-def test_reml_errs_less_than_haseman_elston_on_linked_loci():
-    misses = {"he": [], "reml": []}
-    for seed in range(30):
-        genotypes, y, truth = simulated(seed, 250, 14, independent=False)
-        start = haseman_elston(genotypes, y, 2, "cpu", seed, 0)
-        misses["he"].append(start.share[0] - truth)
-        misses["reml"].append(refine_by_reml(start, genotypes, y, "cpu").share[0] - truth)
-    assert np.square(misses["reml"]).mean() < 0.5 * np.square(misses["he"]).mean()
-
-
-def test_genetic_correlation_is_found_with_its_error():
-    rng = np.random.default_rng(5)
-    genotypes = coded(rng.integers(0, 2, (1500, 200)).astype(np.int8))
-    x = genotypes.rows(slice(None))
-    misses = []
-    for _ in range(12):
-        effects = rng.multivariate_normal([0, 0], [[1, 0.7], [0.7, 1]], 200) / np.sqrt(200)
-        y = x @ effects + 0.7 * rng.normal(size=(1500, 2))
-        found = haseman_elston(genotypes, y, 1, "cpu")
-        true = np.corrcoef(effects.T)[0, 1]
-        misses.append((found.correlation[0, 1] - true) / found.correlation_std_error[0, 1])
-        assert abs(found.correlation[0, 1] - true) < 0.15
-    assert np.abs(misses).max() < 3
 
 
 def test_a_change_of_units_changes_no_share():
@@ -392,6 +269,8 @@ def test_the_command_writes_what_it_prints(gpmap):
     [
         (["order=0"], "order must be at least 1"),
         (["method=ml"], "method must be one of"),
+        (["weighted=true"], "the data have no `phenotype_std`"),
+        (["data=yeast_synthetic", "data.num_samples=50", "weighted=true", "method=haseman_elston"], "use method=reml"),
         (["data.num_samples=100000", "data.num_loci=100000"], "prune the loci"),
     ],
 )
@@ -406,11 +285,10 @@ def test_what_cannot_be_estimated_is_refused(gpmap, monkeypatch, words, said):
     assert "Traceback" not in result.stderr
 
 
-@pytest.mark.parametrize(
-    ("words", "limit", "method"), [([], 1e3, "Haseman"), (["method=reml"], 1e3, "REML in 2 parts")]
-)
-def test_what_would_take_hours_goes_by_moments(gpmap, in_parts, monkeypatch, words, limit, method):
-    monkeypatch.setattr("gpmap_cli.commands.variance._MOST_FOR_REML", limit)
+@pytest.mark.parametrize(("words", "method"), [([], "Haseman"), (["method=reml"], "REML in 2 parts")])
+def test_what_would_take_hours_goes_by_moments(gpmap, monkeypatch, words, method):
+    in_parts(monkeypatch)
+    monkeypatch.setattr("gpmap_cli.commands.variance._MOST_FOR_REML", 1e3)
     result = gpmap("variance", "data.num_samples=400", "data.num_loci=30", "data.order=2", *words)
     assert result.returncode == 0, result.stderr
     assert method in result.stdout

@@ -27,7 +27,7 @@ from gpmap_cli.run_dir.layout import RunDirectory, RunLog
 from gpmap_cli.run_dir.provenance import provenance
 from gpmap_cli.variance.components import VarianceComponents
 from gpmap_cli.variance.haseman_elston import haseman_elston, num_sample_pairs
-from gpmap_cli.variance.reml import num_maxima, refine_by_reml, reml_operations
+from gpmap_cli.variance.reml import noise_profile, num_maxima, refine_by_reml, reml_operations
 
 log = logging.getLogger("gpmap")
 
@@ -71,8 +71,11 @@ def _estimate(dataset: Dataset, config: Config, device: str) -> VarianceComponen
     scale = PhenotypeScale.learn(phenotypes)
     standardised = scale.standardise(phenotypes)
     num_probes = root.num_probes
+    noise = None
+    if root.weighted and dataset.phenotype_std is not None:
+        noise = noise_profile(phenotypes, dataset.phenotype_std)
     operations = reml_operations(standardised, dataset.num_loci, root.order)
-    by_reml = root.method == "reml" or (root.method == "auto" and operations <= _MOST_FOR_REML)
+    by_reml = root.method == "reml" or (root.method == "auto" and (root.weighted or operations <= _MOST_FOR_REML))
     log.info(
         "%d samples, %d loci, %d environments; components up to order %d by %s",
         *(dataset.num_samples, dataset.num_loci, len(dataset.environment_names), root.order),
@@ -83,7 +86,7 @@ def _estimate(dataset: Dataset, config: Config, device: str) -> VarianceComponen
     if by_reml:
         count = num_maxima(standardised, dataset.num_loci, root.order)
         with progress_bar("restricted likelihood", count, "maximum") as advance:
-            found = refine_by_reml(found, genotypes, standardised, device, root.seed, advance, covariates)
+            found = refine_by_reml(found, genotypes, standardised, device, root.seed, advance, covariates, noise)
     return found.in_units(scale.std)
 
 
@@ -98,6 +101,15 @@ def _check(dataset: Dataset, phenotypes: NDArray, root: Any) -> None:
                 f"environment `{name}` {what}: it has no variance to share out",
                 "leave it out with data.environments=[...]",
             )
+    if root.weighted and dataset.phenotype_std is None:
+        raise InputError(
+            "weighted=true needs measurement errors, and the data have no `phenotype_std`",
+            "leave weighted out, or use data with `phenotype_std`",
+        )
+    if root.weighted and root.method == "haseman_elston":
+        raise InputError(
+            "method=haseman_elston knows of no measurement errors", "use method=reml, or leave weighted out"
+        )
     operations = float(dataset.num_samples) ** 2 * dataset.num_loci * root.order
     if operations > _MOST_OPERATIONS:
         raise InputError(

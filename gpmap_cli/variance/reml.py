@@ -26,6 +26,7 @@ import torch
 from numpy.typing import NDArray
 
 from gpmap_cli.dataset.coding import CodedGenotypes
+from gpmap_cli.errors import InputError
 from gpmap_cli.random_streams import stream
 from gpmap_cli.solvers.epistasis_kernels import EpistasisKernels
 from gpmap_cli.solvers.missing import SharedRows, shared_rows
@@ -42,6 +43,19 @@ _CLOSE = 1e-7
 _GAINED = 1e-6  # log likelihood: a thousandth of a standard error of theta
 _DIFFERENCE = 1e-3
 _MOST_TAKEN, _LEAST_NOISE = 0.9, 1e-9
+
+
+def noise_profile(phenotypes: NDArray[np.float64], phenotype_std: NDArray) -> NDArray[np.float64]:
+    """The squares of measurement errors (N, E), of mean 1 over the phenotypes of each environment that are there."""
+    known = ~np.isnan(phenotypes)
+    errors = np.where(known, phenotype_std, 1.0).astype(np.float64)
+    if not (errors > 0).all():
+        raise InputError(
+            "weighted=true needs a measurement error above 0 for every phenotype, and some have none",
+            "leave weighted out, or drop those phenotypes",
+        )
+    squares = np.where(known, errors**2, 0.0)
+    return np.where(known, squares * known.sum(axis=0) / np.maximum(squares.sum(axis=0), 1e-300), 1.0)
 
 
 def num_parts(num_samples: int, num_loci: int, max_order: int) -> int:
@@ -77,18 +91,21 @@ def refine_by_reml(
     seed: int = 0,
     progress: Callable[[int], object] = lambda amount: None,
     covariates: NDArray[np.float64] | None = None,
+    noise: NDArray[np.float64] | None = None,
 ) -> VarianceComponents:
     """`start` with variances, errors and parameters replaced by those of restricted maximum likelihood.
 
     phenotypes: (n, E), NaN missing. seed: deals the samples. covariates: (n, q), of which no variance is shared out.
+    noise: (n, E), to which residual variances are proportional, from `noise_profile`; None: the same everywhere.
     """
     fixed = np.zeros((len(phenotypes), 0)) if covariates is None else covariates
+    profile = np.ones_like(phenotypes) if noise is None else noise
     order = len(start.names) - 1
     shape = start.variance.shape
     variance, squares, parameter, parts = np.zeros(shape), np.zeros(shape), np.zeros(shape), np.zeros((shape[0], 1))
     theta = start.parameter.copy()
     for group in shared_rows(phenotypes):
-        for e, system in _systems(genotypes, phenotypes, fixed, group, order, device, seed):
+        for e, system in _systems(genotypes, phenotypes, fixed, profile, group, order, device, seed):
             theta[e], values, errors = _estimate(system, theta[e])  # from what the part before came to
             parameter[e] += theta[e]
             variance[e] += values
@@ -109,6 +126,7 @@ def _systems(
     genotypes: CodedGenotypes,
     phenotypes: NDArray[np.float64],
     covariates: NDArray[np.float64],
+    noise: NDArray[np.float64],
     group: SharedRows,
     order: int,
     device: str,
@@ -116,8 +134,10 @@ def _systems(
 ) -> Iterator[tuple[int, System]]:
     """The smaller of the two forms, for every environment of the group and every part of its samples."""
     if num_features(genotypes.num_loci, order) <= min(len(group.rows), LARGEST_SYSTEM):
-        y = phenotypes[np.ix_(group.rows, group.columns)]
-        systems = effect_systems(genotypes.take(group.rows), y, order, device, covariates[group.rows])
+        cells = np.ix_(group.rows, group.columns)
+        systems = effect_systems(
+            genotypes.take(group.rows), phenotypes[cells], order, device, covariates[group.rows], noise[cells]
+        )
         yield from zip(group.columns, systems, strict=True)
         return
     learned = EpistasisKernels.learn(genotypes.take(group.rows), order, device)
@@ -127,7 +147,7 @@ def _systems(
         shared = SampleKernels.of(learned, genotypes.take(rows), fixed_basis(covariates[rows]))
         for e in group.columns:
             measured = torch.from_numpy(phenotypes[rows, e]).to(device)
-            yield e, AmongSamples(shared, measured, torch.ones_like(measured))
+            yield e, AmongSamples(shared, measured, torch.from_numpy(noise[rows, e]).to(device))
 
 
 def _estimate(system: System, start: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:

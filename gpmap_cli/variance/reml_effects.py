@@ -151,8 +151,12 @@ def effect_systems(
     max_order: int,
     device: str,
     covariates: NDArray[np.float64],
+    noise: NDArray[np.float64],
 ) -> list[AmongEffects]:
-    """The systems among effects of several environments measured in the same samples, phenotypes (n, E')."""
+    """The systems among effects of several environments measured in the same samples.
+
+    phenotypes, noise: (n, E'), the latter the diagonals of R.
+    """
     kernels = EpistasisKernels.learn(genotypes, max_order, device)
     sets = [
         torch.tensor(list(itertools.combinations(range(genotypes.num_loci), order)), device=device).reshape(-1, order)
@@ -163,7 +167,15 @@ def effect_systems(
     basis = fixed_basis(covariates)
     plain = _feature_sums(genotypes, phenotypes, kernels, sets, basis, np.ones(len(genotypes)))
     freedom = max(len(genotypes) - basis.shape[1], 1)
-    return [AmongEffects(sums, sums, components, freedom) for sums in plain]
+    systems = []
+    for e, sums in enumerate(plain):
+        weighted = sums
+        if (noise[:, e] != 1).any():
+            roots = noise[:, e] ** -0.5
+            under_weights = np.linalg.qr(roots[:, None] * basis)[0]
+            (weighted,) = _feature_sums(genotypes, phenotypes[:, e : e + 1], kernels, sets, under_weights, roots)
+        systems.append(AmongEffects(weighted, sums, components, freedom))
+    return systems
 
 
 def _feature_sums(
