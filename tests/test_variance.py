@@ -176,14 +176,14 @@ def test_every_sample_is_in_one_part(monkeypatch):
     y = samples.phenotypes.copy()
     y[:230, 0] = np.nan  # 470: three parts
     y[:500, 1] = np.nan  # 200: small enough
-    seen, estimate = {}, reml._estimate
+    seen, realised = {}, reml._realised
 
-    def noted(system, start):
-        found = estimate(system, start)
-        seen.setdefault(len(system.y), []).append((system.y.numpy(), found[1], found[2]))
+    def noted(system, point, theta):
+        found = realised(system, point, theta)
+        seen.setdefault(len(system.y), []).append((system.y.numpy(), *found))
         return found
 
-    monkeypatch.setattr(reml, "_estimate", noted)
+    monkeypatch.setattr(reml, "_realised", noted)
     done = []
     start = haseman_elston(samples.genotypes, y, 2, "cpu", 0, 0)
     found = refine_by_reml(start, samples.genotypes, y, "cpu", 0, done.append)

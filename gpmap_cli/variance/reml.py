@@ -100,13 +100,13 @@ def refine_by_reml(
     """
     fixed = np.zeros((len(phenotypes), 0)) if covariates is None else covariates
     profile = np.ones_like(phenotypes) if noise is None else noise
-    order = len(start.names) - 1
     shape = start.variance.shape
     variance, squares, parameter, parts = np.zeros(shape), np.zeros(shape), np.zeros(shape), np.zeros((shape[0], 1))
     theta = start.parameter.copy()
     for group in shared_rows(phenotypes):
-        for e, system in _systems(genotypes, phenotypes, fixed, profile, group, order, device, seed):
-            theta[e], values, errors = _estimate(system, theta[e])  # from what the part before came to
+        for e, system in _systems(genotypes, phenotypes, fixed, profile, group, len(start.names) - 1, device, seed):
+            point, theta[e] = _maximum(system, theta[e])  # from what the part before came to
+            values, errors = _realised(system, point, theta[e])
             parameter[e] += theta[e]
             variance[e] += values
             squares[e] += errors**2
@@ -120,6 +120,27 @@ def refine_by_reml(
         parameter=parameter / parts,
         method=method,
     )
+
+
+def parameters_of_mean_zero(
+    start: VarianceComponents,
+    genotypes: CodedGenotypes,
+    phenotypes: NDArray[np.float64],
+    device: str,
+    seed: int,
+    noise: NDArray[np.float64] | None = None,
+) -> NDArray[np.float64]:
+    """theta (E, C) of effects that have no mean but zero, as a ridge penalty has it; else as `refine_by_reml`."""
+    fixed, profile = np.zeros((len(phenotypes), 0)), np.ones_like(phenotypes) if noise is None else noise
+    theta, total, parts = start.parameter.copy(), np.zeros(start.parameter.shape), np.zeros((len(start.parameter), 1))
+    for group in shared_rows(phenotypes):
+        for e, system in _systems(genotypes, phenotypes, fixed, profile, group, len(start.names) - 1, device, seed):
+            system.wide = [0.0] * len(system.wide)
+            if system.total > 1e-9 * start.total[e]:  # phenotypes without variance have no maximum
+                _, theta[e] = _maximum(system, theta[e])
+            total[e] += theta[e]
+            parts[e] += 1
+    return total / parts
 
 
 def _systems(
@@ -150,8 +171,8 @@ def _systems(
             yield e, AmongSamples(shared, measured, torch.from_numpy(noise[rows, e]).to(device))
 
 
-def _estimate(system: System, start: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
-    """theta, the realised variances and their standard errors, (C,) each."""
+def _maximum(system: System, start: NDArray[np.float64]) -> tuple[Point, NDArray[np.float64]]:
+    """The model at the theta (C,) with the largest restricted likelihood."""
     point, theta = _start(system, start)
     for _ in range(_MOST_STEPS):
         step = _step(system, point, theta)
@@ -168,7 +189,7 @@ def _estimate(system: System, start: NDArray[np.float64]) -> tuple[NDArray[np.fl
         theta, point = tried, better
         if moved < _CLOSE * system.total or (gained < _GAINED and length == 1):
             break
-    return theta, *_realised(system, point, theta)
+    return point, theta
 
 
 def _step(system: System, point: Point, theta: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -200,6 +221,7 @@ def _start(system: System, start: NDArray[np.float64]) -> tuple[Point, NDArray[n
 def _realised(
     system: System, point: Point, theta: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Realised variances and their standard errors, (C,) each."""
     found = point.realised(with_spread=True)
     gradient = np.zeros((len(theta), len(theta)))
     for k in range(len(theta)):

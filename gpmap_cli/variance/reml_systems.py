@@ -45,6 +45,7 @@ class System(Protocol):
     """The data of one environment."""
 
     total: float  # the variance of y
+    wide: list[float]  # c_k
     largest: list[float]  # at least the largest eigenvalue of R^-1 K_k, and little more
 
     def at(self, theta: NDArray[np.float64]) -> Point | None:
