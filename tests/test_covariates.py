@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import json
 
 import h5py
 import numpy as np
@@ -186,5 +187,12 @@ def test_variance_is_shared_out_of_what_covariates_leave(gpmap, cross):
         with open(f"{run}/variance.csv") as file:
             found[run] = {row["component"]: float(row["share"]) for row in csv.DictReader(file)}
     assert "shares are of what is left" in result.stderr
+    with h5py.File(cross) as file:
+        growth, _, age, plate = file["phenotypes"][:].astype(float).T
+    design = np.concatenate([np.nan_to_num(age - np.nanmean(age))[:, None], np.eye(4)[plate.astype(int)]], axis=1)
+    left = growth - design @ np.linalg.lstsq(design, growth, rcond=None)[0]
+    with open("with/variance.json") as file:
+        total = json.load(file)["total_variance"]["growth"]
+    np.testing.assert_allclose(total, left @ left / (400 - 5), rtol=1e-6)  # the plates' levels include the mean
     assert found["with"]["additive"] > 0.85
     assert found["without"]["additive"] < 0.6

@@ -11,7 +11,7 @@ import torch
 from conftest import make_samples, split_samples
 from sklearn.linear_model import Ridge
 from test_linear_solvers import data, explicit_pairs, skewed
-from test_variance import coded, linked
+from variance_examples import coded, linked
 
 from gpmap_cli import models
 from gpmap_cli.dataset.coding import Samples
@@ -170,6 +170,22 @@ def test_variance_components_set_good_penalties():
     held_out = make_samples(900, 25, seed=8).genotypes
     one, other = (fit({"route": route}, samples).predict(held_out) for route in ("primal", "iterative"))
     assert np.corrcoef(one[:, 0], other[:, 0])[0, 1] > 0.99
+
+
+@pytest.mark.parametrize("directional", [False, True])
+def test_linked_loci_of_one_direction_are_not_overfitted(directional):
+    """Haseman-Elston regression takes almost nothing for residual there, and its penalties explain half as much."""
+    rng = np.random.default_rng(12)
+    genotypes = coded(linked(rng, 1500, 80))
+    z = genotypes.rows(slice(None)) - genotypes.rows(slice(None)).mean(axis=0)
+    mean = 0.5 if directional else 0.0
+    upper = np.triu(rng.normal(mean, 0.5, (80, 80)), 1)
+    parts = [z @ rng.normal(mean, 0.5, 80), ((z @ upper) * z).sum(axis=1), rng.normal(size=1500)]
+    y = sum(size**0.5 * part / part.std() for size, part in zip((0.4, 0.2, 0.4), parts, strict=True))
+    train, test = np.arange(1000), np.arange(1000, 1500)
+    model = fit({"route": "iterative"}, Samples(genotypes.take(train), y[train, None]))
+    misses = y[test] - model.predict(genotypes.take(test))[:, 0]
+    assert 1 - misses.var() / y[test].var() > (0.5 if directional else 0.35)
 
 
 @pytest.mark.parametrize("route", ["primal", "dual", "iterative"])

@@ -1,46 +1,23 @@
-"""Variance components against textbook formulas, against each other, and against simulated truth."""
+"""Variance components against textbook formulas and against each other; the command `gpmap variance`."""
 
 from __future__ import annotations
 
 import csv
-import itertools
 import json
 
 import numpy as np
 import pytest
 import torch
 from conftest import make_samples
+from variance_examples import coded, explicit, in_parts, linked
 
-from gpmap_cli.dataset.coding import CodedGenotypes, GenotypeCoding
+from gpmap_cli.errors import InputError
 from gpmap_cli.solvers.epistasis_kernels import EpistasisKernels
+from gpmap_cli.variance.fixed_basis import fixed_basis, without
 from gpmap_cli.variance.haseman_elston import haseman_elston, num_sample_pairs
-from gpmap_cli.variance.reml import refine_by_reml
-from gpmap_cli.variance.reml_systems import AmongSamples, feature_sums
-
-
-def coded(stored, ploidy=1):
-    return CodedGenotypes(stored, GenotypeCoding.learn(stored, ploidy))
-
-
-def linked(rng, num_samples, num_loci):
-    """A chromosome of neighbours that recombine in one of eight meioses."""
-    stored = np.empty((num_samples, num_loci), np.int8)
-    stored[:, 0] = rng.integers(0, 2, num_samples)
-    for locus in range(1, num_loci):
-        stored[:, locus] = stored[:, locus - 1] ^ (rng.random(num_samples) < 0.125)
-    return stored
-
-
-def explicit(genotypes, max_order):
-    """Features of every order, centred loci multiplied, and scaled as the kernels are."""
-    x = genotypes.rows(slice(None))
-    z = x - x.mean(axis=0)
-    found = []
-    for order in range(1, max_order + 1):
-        sets = list(itertools.combinations(range(z.shape[1]), order))
-        features = np.stack([z[:, part].prod(axis=1) for part in sets], axis=1)
-        found.append(features / np.sqrt((features**2).sum(axis=1).mean()))
-    return found
+from gpmap_cli.variance.reml import noise_profile, refine_by_reml
+from gpmap_cli.variance.reml_effects import effect_systems
+from gpmap_cli.variance.reml_samples import AmongSamples, SampleKernels
 
 
 @pytest.mark.parametrize("ploidy", [1, 2])
@@ -73,7 +50,8 @@ def test_there_are_no_sets_of_more_loci_than_there_are():
     assert (np.abs(found.variance[:, 2:4]) < 1e-9).all()
 
 
-def test_haseman_elston_solves_the_estimating_equations(monkeypatch):
+@pytest.mark.parametrize("num_covariates", [0, 3])
+def test_haseman_elston_solves_the_estimating_equations(monkeypatch, num_covariates):
     """Written out with whole matrices, for environments that are measured in different samples."""
     from gpmap_cli.solvers import epistasis_kernels
 
@@ -82,11 +60,13 @@ def test_haseman_elston_solves_the_estimating_equations(monkeypatch):
     genotypes = coded(linked(rng, 80, 9))
     y = rng.normal(size=(80, 2)) + genotypes.rows(slice(None))[:, [0, 3]]
     y[rng.random(y.shape) < [0.1, 0.6]] = np.nan
+    covariates = rng.normal(size=(80, num_covariates))
     kernels = [features @ features.T for features in explicit(genotypes, 2)] + [np.eye(80)]
     projections, filled = [], []
     for e in range(2):
         mask = (~np.isnan(y[:, e])).astype(float)
-        projections.append(np.diag(mask) - np.outer(mask, mask) / mask.sum())
+        fixed = mask[:, None] * np.concatenate([np.ones((80, 1)), covariates], axis=1)
+        projections.append(np.diag(mask) - fixed @ np.linalg.pinv(fixed))
         filled.append(projections[e] @ np.nan_to_num(y[:, e]))
 
     def solve(e, f):
@@ -94,13 +74,14 @@ def test_haseman_elston_solves_the_estimating_equations(monkeypatch):
         traces = [[np.trace(pe @ k @ pf @ m) for m in kernels] for k in kernels]
         return np.linalg.solve(traces, [filled[e] @ k @ filled[f] for k in kernels])
 
-    found = haseman_elston(genotypes, y, 2, "cpu")
+    found = haseman_elston(genotypes, y, 2, "cpu", covariates=covariates)
     np.testing.assert_allclose(found.parameter, [solve(0, 0), solve(1, 1)], rtol=1e-4, atol=1e-6)
     covariance = solve(0, 1)[0]
     expected = covariance / np.sqrt(solve(0, 0)[0] * solve(1, 1)[0])
     np.testing.assert_allclose(found.correlation[0, 1], expected, rtol=1e-4)
     for e in range(2):
-        np.testing.assert_allclose(found.total[e], np.nanvar(y[:, e], ddof=1))
+        freedom = (~np.isnan(y[:, e])).sum() - 1 - num_covariates
+        np.testing.assert_allclose(found.total[e], filled[e] @ filled[e] / freedom)
         np.testing.assert_allclose(found.variance[e].sum(), found.total[e], rtol=1e-5)
 
 
@@ -112,15 +93,27 @@ def test_progress_is_counted_to_the_end():
         assert sum(done) == num_sample_pairs(70, num_probes)
 
 
+def among_samples(genotypes, y, covariates=None, noise=None):
+    """Kernels of order 1 and 2; errors alike where no `noise` is given."""
+    basis = fixed_basis(np.zeros((len(y), 0)) if covariates is None else covariates)
+    shared = SampleKernels.of(EpistasisKernels.learn(genotypes, 2, "cpu"), genotypes, basis)
+    return AmongSamples(shared, torch.from_numpy(y), torch.from_numpy(np.ones(len(y)) if noise is None else noise))
+
+
+@pytest.mark.parametrize(("num_covariates", "unlike"), [(0, False), (3, False), (2, True)])
 @pytest.mark.parametrize("theta", [[0.5, 0.3, 0.4], [0.9, -0.002, 0.3]])
-def test_both_forms_of_the_likelihood_agree(theta):
+def test_both_forms_of_the_likelihood_agree(theta, num_covariates, unlike):
     rng = np.random.default_rng(1)
     genotypes = coded(linked(rng, 60, 6))
     y = rng.normal(size=60)
-    (among_effects,) = feature_sums(genotypes, y[:, None], 2, "cpu")
-    among_samples = AmongSamples(EpistasisKernels.learn(genotypes, 2, "cpu").dense(genotypes), torch.from_numpy(y))
-    reference = [system.at(np.array([0.1, 0.1, 1.0])).likelihood for system in (among_samples, among_effects)]
-    points = [system.at(np.array(theta)) for system in (among_samples, among_effects)]
+    covariates = rng.normal(size=(60, num_covariates))
+    noise = rng.uniform(0.3, 1.7, 60) if unlike else np.ones(60)
+    systems = (
+        among_samples(genotypes, y, covariates, noise),
+        *effect_systems(genotypes, y[:, None], 2, "cpu", covariates, noise[:, None]),
+    )
+    reference = [system.at(np.array([0.1, 0.1, 1.0])).likelihood for system in systems]
+    points = [system.at(np.array(theta)) for system in systems]
     gains = [point.likelihood - start for point, start in zip(points, reference, strict=True)]
     np.testing.assert_allclose(gains[0], gains[1], rtol=1e-7)
     for one, other in zip(points[0].derivatives(), points[1].derivatives(), strict=True):
@@ -133,8 +126,7 @@ def test_both_forms_of_the_likelihood_agree(theta):
 def test_the_score_is_the_slope_of_the_likelihood():
     rng = np.random.default_rng(2)
     genotypes = coded(linked(rng, 50, 12))
-    kernels = EpistasisKernels.learn(genotypes, 2, "cpu").dense(genotypes)
-    system = AmongSamples(kernels, torch.from_numpy(rng.normal(size=50)))
+    system = among_samples(genotypes, rng.normal(size=50))
     theta = np.array([0.4, 0.2, 0.6])
     score = system.at(theta).derivatives()[0]
     for k in range(3):
@@ -145,17 +137,26 @@ def test_the_score_is_the_slope_of_the_likelihood():
         np.testing.assert_allclose(score[k], slope, rtol=1e-5)
 
 
-def test_the_likelihood_is_that_of_contrasts_free_of_the_mean():
+@pytest.mark.parametrize(("num_covariates", "unlike"), [(0, False), (4, False), (4, True)])
+def test_the_likelihood_is_that_of_contrasts_free_of_mean_and_covariates(num_covariates, unlike):
     rng = np.random.default_rng(3)
     genotypes = coded(linked(rng, 30, 8))
-    kernels = EpistasisKernels.learn(genotypes, 2, "cpu").dense(genotypes)
+    features = explicit(genotypes, 2)
     y = rng.normal(size=30)
-    system = AmongSamples(kernels, torch.from_numpy(y))
-    contrast = np.linalg.svd(np.eye(30) - 1 / 30)[0][:, :29]
+    covariates = rng.normal(size=(30, num_covariates))
+    noise = rng.uniform(0.3, 1.7, 30) if unlike else np.ones(30)
+    system = among_samples(genotypes, y, covariates, noise)
+    fixed = np.concatenate([np.ones((30, 1)), covariates], axis=1)
+    size = 29 - num_covariates
+    contrast = np.linalg.svd(np.eye(30) - fixed @ np.linalg.pinv(fixed))[0][:, :size]
+    z = contrast.T @ y
 
     def expected(theta):
-        covariance = theta[0] * kernels[0].numpy() + theta[1] * kernels[1].numpy() + theta[2] * np.eye(30)
-        inner, z = contrast.T @ covariance @ contrast, contrast.T @ y
+        inner = theta[2] * contrast.T @ np.diag(noise) @ contrast
+        for value, part in zip(theta, features, strict=False):
+            free = contrast.T @ part
+            total = free.sum(axis=1)
+            inner += value * free @ free.T + 1000 * z @ z / (total @ total) * np.outer(total, total)
         return -0.5 * (np.linalg.slogdet(inner)[1] + z @ np.linalg.solve(inner, z))
 
     one, other = [0.5, 0.1, 0.4], [0.1, 0.6, 0.9]
@@ -166,65 +167,65 @@ def test_the_likelihood_is_that_of_contrasts_free_of_the_mean():
     )
 
 
-def simulated(seed, num_samples, num_loci, independent):
-    """Phenotypes of additive, pairwise and residual variance near 0.4, 0.2, 0.4; their shares in these samples."""
-    rng = np.random.default_rng([seed, 77])
-    stored = linked(rng, num_samples, num_loci)
-    if independent:
-        stored = rng.integers(0, 2, stored.shape).astype(np.int8)
-    genotypes = coded(stored)
-    parts = []
-    for features, size in zip(explicit(genotypes, 2), (0.4, 0.2), strict=True):
-        parts.append(features @ rng.normal(size=features.shape[1]) * np.sqrt(size))
-    parts.append(rng.normal(size=num_samples) * np.sqrt(0.4))
-    y = sum(parts)
-    return genotypes, y[:, None], np.array([part.var(ddof=1) for part in parts]) / y.var(ddof=1)
+def test_every_sample_is_in_one_part(monkeypatch):
+    """Environments measured in different samples go their own ways; the mean of the parts is what is reported."""
+    in_parts(monkeypatch)
+    from gpmap_cli.variance import reml
+
+    samples = make_samples(700, 25)
+    y = samples.phenotypes.copy()
+    y[:230, 0] = np.nan  # 470: three parts
+    y[:500, 1] = np.nan  # 200: small enough
+    seen, realised = {}, reml._realised
+
+    def noted(system, point, theta):
+        found = realised(system, point, theta)
+        seen.setdefault(len(system.y), []).append((system.y.numpy(), *found))
+        return found
+
+    monkeypatch.setattr(reml, "_realised", noted)
+    done = []
+    start = haseman_elston(samples.genotypes, y, 2, "cpu", 0, 0)
+    found = refine_by_reml(start, samples.genotypes, y, "cpu", 0, done.append)
+    assert sum(done) == reml.num_maxima(y, 25, 2) == 4
+    parts = seen[156] + seen[157]
+    assert sum(len(part) for part, _, _ in parts) == 470
+    np.testing.assert_allclose(found.variance[0], np.mean([values for _, values, _ in parts], axis=0))
+    errors = np.sqrt(np.sum([errors**2 for _, _, errors in parts], axis=0)) / 3
+    np.testing.assert_allclose(found.std_error[0], errors)
+    np.testing.assert_allclose(found.variance[1], seen[200][0][1])
 
 
-@pytest.mark.parametrize("independent", [True, False])
-@pytest.mark.parametrize(
-    ("by_reml", "num_samples", "num_loci"),
-    [(False, 300, 60), (True, 250, 14), (True, 300, 40)],  # REML among effects, among samples
-)
-def test_estimates_are_unbiased_and_intervals_cover(independent, by_reml, num_samples, num_loci):
-    misses, inside = [], []
-    for seed in range(60):
-        genotypes, y, truth = simulated(seed, num_samples, num_loci, independent)
-        found = haseman_elston(genotypes, y, 2, "cpu", seed)
-        if by_reml:
-            found = refine_by_reml(found, genotypes, y, "cpu")
-        misses.append(found.variance[0] - truth * found.total)
-        low, high = found.share_interval
-        inside.append((low[0] <= truth) & (truth <= high[0]))
-    misses = np.array(misses)
-    # Six such means of three components are looked at: one in a hundred of these tests would fail by chance.
-    assert (np.abs(misses.mean(axis=0)) < 3.4 * misses.std(axis=0) / np.sqrt(60)).all()
-    assert 0.9 <= np.mean(inside) <= 0.99
+def test_measurement_errors_are_taken_from_the_data(gpmap):
+    words = ("variance", "data=yeast_synthetic", "data.num_samples=500", "data.num_loci=40", "order=1")
+    found = {}
+    for run, more in (("plain", ()), ("weighted", ("weighted=true",))):
+        result = gpmap(*words, *more, f"hydra.run.dir={run}")
+        assert result.returncode == 0, result.stderr
+        with open(f"{run}/variance.csv") as file:
+            found[run] = [float(row["share"]) for row in csv.DictReader(file)]
+    assert not np.allclose(found["plain"], found["weighted"], atol=1e-4)
+    np.testing.assert_allclose(found["plain"], found["weighted"], atol=0.3)
 
 
-def test_reml_errs_less_than_haseman_elston_on_linked_loci():
-    misses = {"he": [], "reml": []}
-    for seed in range(30):
-        genotypes, y, truth = simulated(seed, 250, 14, independent=False)
-        start = haseman_elston(genotypes, y, 2, "cpu", seed, 0)
-        misses["he"].append(start.share[0] - truth)
-        misses["reml"].append(refine_by_reml(start, genotypes, y, "cpu").share[0] - truth)
-    assert np.square(misses["reml"]).mean() < 0.5 * np.square(misses["he"]).mean()
+def test_measurement_errors_are_squares_of_mean_one():
+    y = np.array([[1.0, 2.0], [np.nan, 1.0], [3.0, 0.0]])
+    errors = np.array([[1.0, 2.0], [np.nan, 2.0], [3.0, 2.0]])
+    np.testing.assert_allclose(noise_profile(y, errors), [[0.2, 1], [1, 1], [1.8, 1]])
+    errors[0, 1] = 0
+    with pytest.raises(InputError, match="above 0 for every phenotype"):
+        noise_profile(y, errors)
 
 
-def test_genetic_correlation_is_found_with_its_error():
-    rng = np.random.default_rng(5)
-    genotypes = coded(rng.integers(0, 2, (1500, 200)).astype(np.int8))
-    x = genotypes.rows(slice(None))
-    misses = []
-    for _ in range(12):
-        effects = rng.multivariate_normal([0, 0], [[1, 0.7], [0.7, 1]], 200) / np.sqrt(200)
-        y = x @ effects + 0.7 * rng.normal(size=(1500, 2))
-        found = haseman_elston(genotypes, y, 1, "cpu")
-        true = np.corrcoef(effects.T)[0, 1]
-        misses.append((found.correlation[0, 1] - true) / found.correlation_std_error[0, 1])
-        assert abs(found.correlation[0, 1] - true) < 0.15
-    assert np.abs(misses).max() < 3
+def test_levels_that_say_the_same_take_their_freedom_once():
+    rng = np.random.default_rng(4)
+    number = rng.normal(1e3, 1, size=(50, 1))
+    levels = np.eye(5)[rng.integers(0, 5, 50)]
+    basis = fixed_basis(np.concatenate([number, 3 * number, levels, np.full((50, 1), 7.0)], axis=1))
+    assert basis.shape == (50, 6)
+    np.testing.assert_allclose(basis.T @ basis, np.eye(6), atol=1e-12)
+    left = without(basis, np.concatenate([number, levels, np.ones((50, 1))], axis=1))
+    np.testing.assert_allclose(left, 0, atol=1e-6)
 
 
 def test_a_change_of_units_changes_no_share():
@@ -268,8 +269,9 @@ def test_the_command_writes_what_it_prints(gpmap):
     [
         (["order=0"], "order must be at least 1"),
         (["method=ml"], "method must be one of"),
+        (["weighted=true"], "the data have no `phenotype_std`"),
+        (["data=yeast_synthetic", "data.num_samples=50", "weighted=true", "method=haseman_elston"], "use method=reml"),
         (["data.num_samples=100000", "data.num_loci=100000"], "prune the loci"),
-        (["method=reml", "data.num_samples=13000", "data.num_loci=200"], "method=haseman_elston"),
     ],
 )
 def test_what_cannot_be_estimated_is_refused(gpmap, monkeypatch, words, said):
@@ -281,6 +283,15 @@ def test_what_cannot_be_estimated_is_refused(gpmap, monkeypatch, words, said):
     assert said in result.stderr
     assert "hint:" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(("words", "method"), [([], "Haseman"), (["method=reml"], "REML in 2 parts")])
+def test_what_would_take_hours_goes_by_moments(gpmap, monkeypatch, words, method):
+    in_parts(monkeypatch)
+    monkeypatch.setattr("gpmap_cli.commands.variance._MOST_FOR_REML", 1e3)
+    result = gpmap("variance", "data.num_samples=400", "data.num_loci=30", "data.order=2", *words)
+    assert result.returncode == 0, result.stderr
+    assert method in result.stdout
 
 
 def test_an_environment_without_variance_is_named(gpmap, tmp_path):

@@ -27,11 +27,12 @@ from gpmap_cli.run_dir.layout import RunDirectory, RunLog
 from gpmap_cli.run_dir.provenance import provenance
 from gpmap_cli.variance.components import VarianceComponents
 from gpmap_cli.variance.haseman_elston import haseman_elston, num_sample_pairs
-from gpmap_cli.variance.reml import LARGEST_SYSTEM, refine_by_reml, size_of_reml
+from gpmap_cli.variance.reml import noise_profile, num_maxima, refine_by_reml, reml_operations
 
 log = logging.getLogger("gpmap")
 
 _MOST_OPERATIONS = 1e15  # some hours on two cores
+_MOST_FOR_REML = 3e14
 
 
 def run(config: Config, path: Path) -> None:
@@ -63,23 +64,29 @@ def _estimate(dataset: Dataset, config: Config, device: str) -> VarianceComponen
     _check(dataset, dataset.phenotypes, root)
     coding = GenotypeCoding.learn(dataset.genotypes, dataset.ploidy)
     factors = getattr(config.data, "factors", None) or ()
-    genotypes, phenotypes, _, said = project_out(dataset, coding, factors, np.arange(dataset.num_samples))
+    genotypes, phenotypes, fixed, said = project_out(dataset, coding, factors, np.arange(dataset.num_samples))
     for line in said:
         log.info("%s; shares are of what is left", line)
+    covariates = None if fixed is None else fixed.design(dataset.sample_covariates, dataset.num_samples)
     scale = PhenotypeScale.learn(phenotypes)
     standardised = scale.standardise(phenotypes)
     num_probes = root.num_probes
-    size = size_of_reml(dataset.num_samples, dataset.num_loci, root.order)
-    by_reml = root.method == "reml" or (root.method == "auto" and size <= LARGEST_SYSTEM)
+    noise = None
+    if root.weighted and dataset.phenotype_std is not None:
+        noise = noise_profile(phenotypes, dataset.phenotype_std)
+    operations = reml_operations(standardised, dataset.num_loci, root.order)
+    by_reml = root.method == "reml" or (root.method == "auto" and (root.weighted or operations <= _MOST_FOR_REML))
     log.info(
         "%d samples, %d loci, %d environments; components up to order %d by %s",
         *(dataset.num_samples, dataset.num_loci, len(dataset.environment_names), root.order),
         "REML" if by_reml else "Haseman-Elston regression",
     )
     with progress_bar("kernels", num_sample_pairs(dataset.num_samples, num_probes), "pair") as advance:
-        found = haseman_elston(genotypes, standardised, root.order, device, root.seed, num_probes, advance)
+        found = haseman_elston(genotypes, standardised, root.order, device, root.seed, num_probes, advance, covariates)
     if by_reml:
-        found = refine_by_reml(found, genotypes, standardised, device)
+        count = num_maxima(standardised, dataset.num_loci, root.order)
+        with progress_bar("restricted likelihood", count, "maximum") as advance:
+            found = refine_by_reml(found, genotypes, standardised, device, root.seed, advance, covariates, noise)
     return found.in_units(scale.std)
 
 
@@ -94,17 +101,20 @@ def _check(dataset: Dataset, phenotypes: NDArray, root: Any) -> None:
                 f"environment `{name}` {what}: it has no variance to share out",
                 "leave it out with data.environments=[...]",
             )
+    if root.weighted and dataset.phenotype_std is None:
+        raise InputError(
+            "weighted=true needs measurement errors, and the data have no `phenotype_std`",
+            "leave weighted out, or use data with `phenotype_std`",
+        )
+    if root.weighted and root.method == "haseman_elston":
+        raise InputError(
+            "method=haseman_elston knows of no measurement errors", "use method=reml, or leave weighted out"
+        )
     operations = float(dataset.num_samples) ** 2 * dataset.num_loci * root.order
     if operations > _MOST_OPERATIONS:
         raise InputError(
             f"{dataset.num_samples} samples at {dataset.num_loci} loci would take {operations:.1g} operations",
             "prune the loci (prune.max_abs_r=0.94) or take fewer samples (data.num_samples=20000)",
-        )
-    size = size_of_reml(dataset.num_samples, dataset.num_loci, root.order)
-    if root.method == "reml" and size > 4 * LARGEST_SYSTEM:
-        raise InputError(
-            f"method=reml would factorise matrices of {size} x {size}",
-            "use method=haseman_elston, or take fewer samples (data.num_samples)",
         )
 
 

@@ -80,6 +80,7 @@ class VarianceRoot:
     device: Device = "auto"
     order: int = setting(2, minimum=1, maximum=6)
     method: Literal["auto", "reml", "haseman_elston"] = "auto"
+    weighted: bool = False
     num_probes: int = setting(12, minimum=0, maximum=1000)
 
 

@@ -5,8 +5,9 @@ f(x) = b + sum_l a_l x_l + sum_{l<m} W_lm x_l x_m; the objective and its centrin
 `primal` (N P^2 / 2 multiply-adds and P^2 numbers, then about 9 P^3 once), `dual` (N^2 L, N^2 numbers, N^3 / 3 for
 each of about 40 trials) and `iterative` (2 N L^2 operations for each of some 15 steps and environment, L^2 numbers; no
 pair is formed: `gpmap_cli/solvers/pair_gradients.py`). Penalties by variance components, as in an epistatic G-BLUP
-(Jiang and Reif 2015): restricted maximum likelihood in the first two routes, Haseman-Elston regression on up to
-20,000 samples in the third; or by validation. Measurement errors as weights 1 / phenotype_std^2 go by the third.
+(Jiang and Reif 2015): restricted maximum likelihood, in the third route on up to 4,000 samples in two parts
+(Haseman-Elston regression is misled where linked loci act in one direction); or by validation. Measurement errors as
+weights 1 / phenotype_std^2 go by the third.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from gpmap_cli.training.context import FitContext
 
 _LARGEST_PRIMAL, _LARGEST_DUAL = 2_500, 2_500
-_MOST_FOR_COMPONENTS = 20_000
+_MOST_FOR_COMPONENTS = 4_000
 _SMALLEST_SHARE = 1e-4  # of the variance, that a component is held to have
 _WATCHED = 2_000  # validation samples by which a long fit is followed
 
@@ -154,18 +155,24 @@ class Pairwise(Model):
         from gpmap_cli.random_streams import stream
         from gpmap_cli.solvers.epistasis_kernels import EpistasisKernels
         from gpmap_cli.variance.haseman_elston import haseman_elston
+        from gpmap_cli.variance.reml import noise_profile, parameters_of_mean_zero
 
         rows = np.arange(len(train))
         if len(rows) > _MOST_FOR_COMPONENTS:
             drawn = stream(context.seed, "variance_components").permutation(len(rows))[:_MOST_FOR_COMPONENTS]
             rows = np.sort(drawn)
-        genotypes = train.genotypes.take(rows)
-        found = haseman_elston(genotypes, train.phenotypes[rows], 2, context.device, context.seed, 0)
+        genotypes, phenotypes = train.genotypes.take(rows), train.phenotypes[rows]
+        noise = None
+        if self.settings.weighted and train.phenotype_std is not None:
+            noise = noise_profile(phenotypes, train.phenotype_std[rows])
+        found = haseman_elston(genotypes, phenotypes, 2, context.device, context.seed, 0)
+        estimated = parameters_of_mean_zero(found, genotypes, phenotypes, context.device, context.seed, noise)
         scales = EpistasisKernels.learn(genotypes, 2, context.device).scales.cpu().numpy()
         floor = _SMALLEST_SHARE * np.maximum(found.total[:, None], 1e-300)
-        parameter = np.maximum(found.parameter, floor)
+        parameter = np.maximum(estimated, floor)
         varies = found.total > 0
-        shown = ", ".join(f"{share:.3f}" for share in found.share[varies].sum(axis=0) / max(varies.sum(), 1))
+        shares = (estimated / np.where(varies, found.total, 1.0)[:, None])[varies]
+        shown = ", ".join(f"{share:.3f}" for share in shares.sum(axis=0) / max(varies.sum(), 1))
         context.reporter.note(f"pairwise: variance shares {shown} (additive, pairwise, residual), mean of environments")
         return scales * parameter[:, 2:] / parameter[:, :2]
 

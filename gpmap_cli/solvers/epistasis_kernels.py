@@ -68,6 +68,14 @@ class EpistasisKernels:
                 place.append(values)
         return [torch.cat(values) for values in found]
 
+    def sums_of_features(self, genotypes: CodedGenotypes) -> list[torch.Tensor]:
+        """F_k 1: the sum over all sets of k loci of their scaled products, (n,) for each order, K_k = F_k F_k'."""
+        ones = (self.mean + 1)[None, :]
+        found = [self.between(x, ones) for _, x in _row_blocks(genotypes, str(self.mean.device), torch.float64)]
+        return [
+            torch.cat([part[k][:, 0] for part in found]) * float(scale) ** 0.5 for k, scale in enumerate(self.scales)
+        ]
+
     def of_each(self, x: torch.Tensor) -> list[torch.Tensor]:
         """K_k(i, i) of coded genotypes x (rows, L), (rows,) for each order."""
         squares = (x - self.mean.to(x)) ** 2
