@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    import torch
     from numpy.typing import NDArray
 
     from gpmap_cli.training.settings import TrainingSettings
@@ -51,6 +52,16 @@ class CheckpointStore(Protocol):
     def load(self) -> tuple[dict[str, NDArray], dict[str, Any]] | None: ...
 
 
+class World:
+    """The processes that fit together: this one alone. Others share a batch and sum what they found."""
+
+    rank = 0
+    size = 1
+
+    def sum(self, tensors: list[torch.Tensor]) -> None:
+        """Replace every tensor by its sum over the processes."""
+
+
 class Silent:
     """A reporter that says nothing."""
 
@@ -87,3 +98,4 @@ class FitContext:
     reporter: Reporter = field(default_factory=Silent)
     checkpoints: CheckpointStore | None = None
     stop: Stop = field(default_factory=Stop)
+    world: World = field(default_factory=World)

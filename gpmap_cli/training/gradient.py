@@ -1,8 +1,9 @@
-"""Fitting by gradient descent: Adam on shuffled batches, the best epoch by validation R^2, resumable at any step.
+"""Fitting by gradient descent: shuffled batches, the best epoch by validation R^2, resumable at any step.
 
 The course of a fit is a function of the seed alone: the order of an epoch comes from a stream of its own, the
-learning rate from the step number. What is saved between two steps (weights, Adam's moments, the best weights,
-the sums of the epoch so far) therefore continues to bitwise the same result on the same machine.
+learning rate from the step number. What is saved between two steps (weights, their average, the optimisers' moments,
+the best weights, the sums of the epoch so far) therefore continues to bitwise the same result on the same machine.
+Several processes share every batch (`context.world`) and take the same steps as one, up to the order of summation.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -18,11 +20,16 @@ from numpy.typing import NDArray
 
 from gpmap_cli.errors import FitFailed, Interrupted
 from gpmap_cli.random_streams import stream
+from gpmap_cli.training.average import Average
 from gpmap_cli.training.context import Epoch, FitContext
 from gpmap_cli.training.memory import refusing_what_memory_refuses
+from gpmap_cli.training.optimizers import Optimizers
 from gpmap_cli.training.settings import TrainingSettings
 
 Arrays = dict[str, NDArray]
+
+# Mean squared error of an epoch, of phenotypes of variance one, from which no fit comes back.
+_HOPELESS_LOSS = 100.0
 
 
 class Problem(Protocol):
@@ -31,8 +38,8 @@ class Problem(Protocol):
     network: torch.nn.Module
     num_examples: int
 
-    def loss(self, examples: torch.Tensor) -> torch.Tensor:
-        """Mean squared error of these training examples (numbers 0..num_examples-1)."""
+    def loss(self, examples: torch.Tensor) -> tuple[torch.Tensor, int]:
+        """Sum of squared errors of these training examples (numbers 0..num_examples-1), and of how many phenotypes."""
 
     def validate(self) -> tuple[float | None, float | None]:
         """Loss and R^2 of the validation samples; None where undefined."""
@@ -131,21 +138,20 @@ class _Descent:
         full, rest = divmod(problem.num_examples, self._batch_size)
         self._steps_per_epoch = full + (rest > 0 and not self._settings.drop_last)
         self._num_steps = self._steps_per_epoch * self._settings.epochs
-        self._optimizer = torch.optim.Adam(
-            self._network.parameters(), lr=self._top_rate, fused=context.device in ("cpu", "cuda")
-        )
+        self._optimizers = Optimizers(self._network, self._settings, context.device)
+        self._average = Average(self._network, self._settings.average) if self._settings.average else None
         self._progress = _Progress()
         self._best = self._weights()
         if journal.current is not None:
             self._restore(*journal.current)
             journal.current = None
         self._last_saved = time.monotonic()
+        self._good = self._snapshot()
 
     def run(self) -> Arrays:
         """Go through the remaining epochs and return the weights of the best one."""
         progress, settings = self._progress, self._settings
-        done = (progress.epoch - 1) * self._steps_per_epoch + progress.batch
-        self._context.reporter.begin(self._environment, self._num_steps, done)
+        self._context.reporter.begin(self._environment, self._num_steps, self._steps_taken(progress))
         self._context.stop.deferred = True
         try:
             while progress.epoch <= settings.epochs and not self._out_of_patience():
@@ -179,9 +185,11 @@ class _Descent:
                 began = time.perf_counter()
         progress.seconds += time.perf_counter() - began
         self._network.eval()
-        with torch.no_grad():
+        with torch.no_grad(), self._average.in_place() if self._average else nullcontext():
             validation_loss, validation_r2 = self._problem.validate()
+            weights = self._weights()
         self._refuse_divergence(validation_loss)
+        self._refuse_divergence(progress.loss_sum / self._steps_per_epoch, _HOPELESS_LOSS)
         row = Epoch(
             self._environment,
             progress.epoch,
@@ -195,9 +203,10 @@ class _Descent:
         # Without a defined validation R^2 there is nothing to choose by: the last epoch stands.
         if validation_r2 is None or progress.best_r2 is None or validation_r2 > progress.best_r2:
             progress.best_r2, progress.best_epoch = validation_r2, progress.epoch
-            self._best = self._weights()
+            self._best = weights
         progress.epoch, progress.batch, progress.loss_sum, progress.seconds = progress.epoch + 1, 0, 0.0, 0.0
         self._context.reporter.epoch(row)
+        self._good = self._snapshot()
         if self._time_to_save():
             self._save()
 
@@ -207,24 +216,37 @@ class _Descent:
         return scheduled_rate(self._settings, self._top_rate, step, self._num_steps)
 
     def _step(self, examples: torch.Tensor, rate: float) -> float:
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
-        self._optimizer.zero_grad(set_to_none=True)
-        loss = self._problem.loss(examples)
+        world = self._context.world
+        self._optimizers.zero_grad()
+        errors, count = self._problem.loss(examples[world.rank :: world.size])
+        if world.size > 1:
+            counts = torch.tensor(float(count), dtype=torch.float64, device=errors.device)
+            world.sum([counts])
+            count = int(counts)
+        loss = errors / max(count, 1)
         loss.backward()
+        loss = loss.detach()
+        parameters = list(self._network.parameters())
+        world.sum([loss, *(one.grad for one in parameters if one.grad is not None)])
         if self._settings.max_gradient_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self._network.parameters(), self._settings.max_gradient_norm)
-        self._optimizer.step()
-        value = float(loss.detach())
+            torch.nn.utils.clip_grad_norm_(parameters, self._settings.max_gradient_norm)
+        value = float(loss)
         self._refuse_divergence(value)
+        self._optimizers.step(rate)
+        if self._average:
+            self._average.update()
         return value
 
-    def _refuse_divergence(self, loss: float | None) -> None:
-        if loss is None or math.isfinite(loss):
+    def _refuse_divergence(self, loss: float | None, most: float = math.inf) -> None:
+        """A loss that is no number, or beyond `most`, ends the fit; how it stood after the last epoch is kept."""
+        if loss is None or (math.isfinite(loss) and loss <= most):
             return
         where = f" in environment {self._environment}" if self._environment else ""
+        epoch = self._progress.epoch
+        arrays, self._progress = self._good
+        self._journal.save(arrays, self._progress)
         raise FitFailed(
-            f"the loss became {loss} in epoch {self._progress.epoch}{where}: the fit diverges;"
+            f"the loss became {loss:.4g} in epoch {epoch}{where}: the fit diverges;"
             f" lower training.learning_rate (now {self._settings.learning_rate:g})"
         )
 
@@ -235,28 +257,31 @@ class _Descent:
         )
 
     def _save(self) -> None:
+        self._journal.save(self._arrays(), self._progress)
+        self._last_saved = time.monotonic()
+
+    def _snapshot(self) -> tuple[Arrays, _Progress]:
+        return self._arrays(), replace(self._progress)
+
+    def _arrays(self) -> Arrays:
         arrays = {f"weights/{name}": array for name, array in self._weights().items()}
         arrays.update({f"best/{name}": array for name, array in self._best.items()})
-        for (name, _), state in zip(self._network.named_parameters(), self._optimizer_states(), strict=True):
-            for key in ("step", "exp_avg", "exp_avg_sq"):
-                arrays[f"adam/{name}/{key}"] = state[key].cpu().numpy().copy()
-        self._journal.save(arrays, self._progress)
-        self._last_saved = time.monotonic()
+        arrays.update({f"optimizer/{name}": array for name, array in self._optimizers.arrays().items()})
+        if self._average:
+            arrays.update({f"average/{name}": array for name, array in self._average.arrays().items()})
+        return arrays
 
     def _restore(self, arrays: Arrays, progress: _Progress) -> None:
         self._progress, self._best = progress, _under("best/", arrays)
         self._network.load_state_dict(
             {name: torch.from_numpy(array) for name, array in _under("weights/", arrays).items()}
         )
-        saved = self._optimizer.state_dict()
-        saved["state"] = {
-            number: {key: torch.from_numpy(array.copy()) for key, array in _under(f"adam/{name}/", arrays).items()}
-            for number, (name, _) in enumerate(self._network.named_parameters())
-        }
-        self._optimizer.load_state_dict(saved)
+        self._optimizers.restore(_under("optimizer/", arrays))
+        if self._average:
+            self._average.restore(_under("average/", arrays), self._steps_taken(progress))
 
-    def _optimizer_states(self) -> list[dict[str, torch.Tensor]]:
-        return [self._optimizer.state[parameter] for parameter in self._network.parameters()]
+    def _steps_taken(self, progress: _Progress) -> int:
+        return (progress.epoch - 1) * self._steps_per_epoch + progress.batch
 
     def _weights(self) -> Arrays:
         return {name: value.detach().cpu().numpy().copy() for name, value in self._network.state_dict().items()}

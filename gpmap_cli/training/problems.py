@@ -32,9 +32,9 @@ class OnePhenotype:
         self._validation_phenotype = validation_phenotype
         self.num_examples = len(self._rows)
 
-    def loss(self, examples: torch.Tensor) -> torch.Tensor:
+    def loss(self, examples: torch.Tensor) -> tuple[torch.Tensor, int]:
         rows = self._rows[examples]
-        return ((self.network(self._genotypes[rows]) - self._phenotype[rows]) ** 2).mean()
+        return ((self.network(self._genotypes[rows]) - self._phenotype[rows]) ** 2).sum(), len(rows)
 
     def validate(self) -> tuple[float | None, float | None]:
         predicted = predict_in_batches(self.network, self._validation_genotypes).double().cpu().numpy()
@@ -62,9 +62,9 @@ class EveryCell:
         self._validation_phenotypes = validation_phenotypes
         self.num_examples = len(rows)
 
-    def loss(self, examples: torch.Tensor) -> torch.Tensor:
+    def loss(self, examples: torch.Tensor) -> tuple[torch.Tensor, int]:
         predicted = self.network(self._genotypes[self._rows[examples]], self._environments[examples])
-        return ((predicted - self._phenotypes[examples]) ** 2).mean()
+        return ((predicted - self._phenotypes[examples]) ** 2).sum(), len(examples)
 
     def validate(self) -> tuple[float | None, float | None]:
         columns = [
@@ -72,6 +72,54 @@ class EveryCell:
             for environment in range(self._validation_phenotypes.shape[1])
         ]
         return loss_and_r2(self._validation_phenotypes, torch.stack(columns, dim=1).double().cpu().numpy())
+
+
+class EveryEnvironment:
+    """All environments jointly, by a network with one output for each: a sample measured anywhere is an example.
+
+    What was not measured is masked in the loss. The network may be several, predicting (members, B, E): each is
+    fitted on its own, and their mean is what predicts.
+    """
+
+    def __init__(
+        self,
+        network: torch.nn.Module,
+        genotypes: DeviceGenotypes,
+        phenotypes: NDArray[np.float64],
+        validation_genotypes: DeviceGenotypes,
+        validation_phenotypes: NDArray[np.float64],
+        rows_at_once: int,
+    ) -> None:
+        self.network, self._rows_at_once = network, rows_at_once
+        like = next(network.parameters())
+        self._rows = torch.from_numpy(np.flatnonzero((~np.isnan(phenotypes)).any(axis=1))).to(like.device)
+        known = ~np.isnan(phenotypes)
+        self._known = torch.from_numpy(known).to(like.device, like.dtype)
+        self._num_known = torch.from_numpy(known.sum(axis=1)).to(like.device)
+        self._phenotypes = torch.from_numpy(np.where(known, phenotypes, 0.0)).to(like.device, like.dtype)
+        self._genotypes, self._validation_genotypes = genotypes, validation_genotypes
+        self._validation_phenotypes = validation_phenotypes
+        self.num_examples = len(self._rows)
+
+    def loss(self, examples: torch.Tensor) -> tuple[torch.Tensor, int]:
+        rows = self._rows[examples]
+        predicted = self.network(self._genotypes[rows])
+        errors = ((predicted - self._phenotypes[rows]) * self._known[rows]) ** 2
+        return errors.sum() / len(predicted), int(self._num_known[rows].sum())
+
+    def validate(self) -> tuple[float | None, float | None]:
+        predicted = predict_jointly(self.network, self._validation_genotypes, self._rows_at_once).double().cpu().numpy()
+        return loss_and_r2(self._validation_phenotypes, predicted)
+
+
+def predict_jointly(network: torch.nn.Module, genotypes: DeviceGenotypes, rows_at_once: int) -> torch.Tensor:
+    """Predictions (N, E) of all samples: the mean over the network's members."""
+    with torch.no_grad():
+        parts = [
+            network(genotypes[slice(start, start + rows_at_once)]).mean(dim=0)
+            for start in range(0, len(genotypes), rows_at_once)
+        ]
+    return torch.cat(parts)
 
 
 def predict_in_batches(

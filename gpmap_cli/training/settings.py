@@ -17,6 +17,10 @@ class TrainingSettings:
 
     Where the examples are so few that an epoch would have fewer than `min_steps_per_epoch` steps, batches are
     made smaller, and the learning rate with their square root.
+
+    `muon` moves the matrices that a network names (`Optimizers`), at `matrix_rate` times the learning rate, and Adam
+    the rest; `weight_decay` shrinks those matrices alone, by rate * decay of themselves in a step. `average` is the
+    memory of an exponential moving average of the weights, in steps: scores and predictions are of the average then.
     """
 
     name: str
@@ -24,6 +28,10 @@ class TrainingSettings:
     batch_size: int = setting(minimum=1)
     learning_rate: float = setting(above=0)
     min_steps_per_epoch: int | None = setting(None, minimum=1)
+    optimizer: Literal["adam", "muon"] = "adam"
+    matrix_rate: float = setting(2.0, above=0)
+    weight_decay: float = setting(0.0, minimum=0)
+    average: int | None = setting(None, minimum=1)
     schedule: Literal["constant", "one_cycle"] = "one_cycle"
     warmup_fraction: float = setting(0.3, above=0, below=1)
     drop_last: bool = True

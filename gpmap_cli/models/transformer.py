@@ -1,0 +1,137 @@
+"""`transformer`: attention blocks over loci and gated layers that multiply, one network for all environments.
+
+Per-allele locus embeddings, pre-norm attention blocks, per-locus read-out, gated layers over the whole genotype, one
+output per environment; what was not measured is masked in the loss, so no sample is thrown away. The formula is in
+`gpmap_cli/layers/genotype_transformer.py`. `num_members` networks are fitted from different initial weights and
+their predictions averaged. Costs for each member, sample and step 6 (L W^2 12 + 2 L^2 W) blocks + 6 (sum of
+D_k 2 M) multiply-adds, D_k the inputs of a gated layer, at most L + R + k M.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from gpmap_cli.errors import Problem
+from gpmap_cli.models.base import Model
+from gpmap_cli.settings import Rule, Ruled, setting
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gpmap_cli.dataset.coding import CodedGenotypes, Samples
+    from gpmap_cli.layers.genotype_transformer import Members
+    from gpmap_cli.training.context import FitContext
+
+# Beyond this many loci attention blocks cost more than they have been seen to give.
+_MOST_LOCI_FOR_BLOCKS = 128
+
+
+@dataclass(frozen=True)
+class Settings(Ruled):
+    name: str = "transformer"
+    width: int = setting(16, minimum=1)
+    num_heads: int = setting(4, minimum=1)
+    num_blocks: int | None = setting(None, minimum=0)
+    num_layers: int = setting(2, minimum=1)
+    num_units: int = setting(256, minimum=1)
+    read_out_width: int = setting(64, minimum=1)
+    num_members: int = setting(1, minimum=1)
+
+    def rules(self) -> tuple[Rule, ...]:
+        return (self._head_problems,)
+
+    def _head_problems(self, prefix: str) -> Iterator[Problem]:
+        if self.width % self.num_heads:
+            what = f"{prefix}width must be a multiple of {prefix}num_heads, got {self.width} and {self.num_heads}"
+            yield Problem(what, f"set {prefix}num_heads={_divisor(self.width, self.num_heads)}")
+
+
+def _divisor(width: int, most: int) -> int:
+    return max(number for number in range(1, min(width, most) + 1) if width % number == 0)
+
+
+class Transformer(Model):
+    """A transformer over loci with a multiplying read-out, fitted to all environments jointly."""
+
+    name = "transformer"
+    settings: Settings
+
+    def _network(self, num_loci: int, num_environments: int) -> Members:
+        from gpmap_cli.layers.genotype_transformer import GenotypeTransformer, Members
+
+        settings = self.settings
+        num_blocks = settings.num_blocks
+        if num_blocks is None:
+            num_blocks = int(num_loci <= _MOST_LOCI_FOR_BLOCKS)
+        return Members(
+            [
+                GenotypeTransformer(
+                    num_loci,
+                    num_environments,
+                    settings.width,
+                    settings.num_heads,
+                    num_blocks,
+                    settings.num_layers,
+                    settings.num_units,
+                    settings.read_out_width,
+                )
+                for _ in range(settings.num_members)
+            ]
+        )
+
+    def _fit(self, train: Samples, validation: Samples, context: FitContext) -> None:
+        import numpy as np
+
+        from gpmap_cli.random_streams import stream
+        from gpmap_cli.training.batches import DTYPES, DeviceGenotypes
+        from gpmap_cli.training.gradient import fit_each
+        from gpmap_cli.training.memory import refuse_step_beyond_memory
+        from gpmap_cli.training.problems import EveryEnvironment
+
+        num_loci, dtype = train.genotypes.num_loci, DTYPES[context.precision]
+        self._num_environments = train.phenotypes.shape[1]
+        network = self._network(num_loci, self._num_environments).to(dtype)
+        batch, _ = context.training.batch_and_rate(int((~np.isnan(train.phenotypes)).any(axis=1).sum()))
+        refuse_step_beyond_memory(
+            f"{self.name}: a step of {batch} samples at {num_loci} loci", network.step_bytes(batch), context.device
+        )
+        parts = [DeviceGenotypes(part.genotypes, context.device, context.precision) for part in (train, validation)]
+
+        def make(_: int) -> EveryEnvironment:
+            for number, member in enumerate(network.networks):
+                member.draw(stream(context.seed, "weights", number))
+            network.to(context.device)
+            rows_at_once = network.prediction_batch()
+            return EveryEnvironment(network, parts[0], train.phenotypes, parts[1], validation.phenotypes, rows_at_once)
+
+        (self._weights,) = fit_each([""], make, context)
+
+    def _predict(self, genotypes: CodedGenotypes) -> NDArray:
+        import torch
+
+        from gpmap_cli.training.batches import DTYPES, DeviceGenotypes
+        from gpmap_cli.training.problems import predict_jointly
+
+        network = self._network(genotypes.num_loci, self._num_environments).double()
+        network.load_state_dict({name: torch.from_numpy(array) for name, array in self._weights.items()})
+        network.to(self.device, DTYPES[self.precision]).eval()
+        coded = DeviceGenotypes(genotypes, self.device, self.precision)
+        return predict_jointly(network, coded, network.prediction_batch()).double().cpu().numpy()
+
+    def _state(self) -> dict[str, NDArray]:
+        import numpy as np
+
+        return {"num_environments": np.array(self._num_environments), **self._weights}
+
+    def _restore(self, state: dict[str, NDArray]) -> None:
+        self._num_environments = int(state["num_environments"])
+        self._weights = {name: array for name, array in state.items() if name.startswith("members.")}
+
+    def describe(self) -> dict[str, Any]:
+        return {"num_members": self.settings.num_members}
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(array.size for array in self._weights.values())
