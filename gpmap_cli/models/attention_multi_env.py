@@ -34,6 +34,7 @@ class AttentionMultiEnv(Model):
     """Attention over loci and an environment token, fitted to all environments jointly."""
 
     name = "attention_multi_env"
+    joint_environments = True
     settings: Settings
 
     def _network(self, num_loci: int, num_environments: int) -> PublishedAttention:

@@ -87,3 +87,4 @@ class FitContext:
     reporter: Reporter = field(default_factory=Silent)
     checkpoints: CheckpointStore | None = None
     stop: Stop = field(default_factory=Stop)
+    start: dict[str, NDArray] | None = None  # `Model.state()` of a fit with the same settings, to begin from
