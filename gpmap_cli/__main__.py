@@ -12,6 +12,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -92,9 +93,7 @@ def _run(command: Command, line: CommandLine) -> int:
     start_logging()
     resumed = _resumed(command, line)
     if resumed is not None:
-        from gpmap_cli.commands import train
-
-        train.resume(resumed)
+        import_module(f"gpmap_cli.commands.{command.name}").resume(resumed)
         return 0
     overrides, problems = check_overrides(line, command)
     if line.is_sweep:
@@ -123,9 +122,9 @@ def _run(command: Command, line: CommandLine) -> int:
 
 
 def _resumed(command: Command, line: CommandLine) -> Path | None:
-    """The directory of `gpmap train resume=DIR`, which takes everything from there."""
+    """The directory of `resume=DIR`, for commands that can, which takes everything from there."""
     words = [word for word in line.overrides if word.startswith("resume=")]
-    if command.name != "train" or not words:
+    if not command.resumable or not words:
         return None
     path = Path(words[0].partition("=")[2])
     others = [
@@ -137,7 +136,7 @@ def _resumed(command: Command, line: CommandLine) -> Path | None:
         extra = [*others, *line.flags, *words[1:]]
         raise InputError(
             f"resume={path} takes its configuration from that directory; {' '.join(extra)} cannot be changed",
-            f"leave the rest out: gpmap train resume={path}",
+            f"leave the rest out: gpmap {command.name} resume={path}",
         )
     return path
 

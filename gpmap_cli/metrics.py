@@ -44,14 +44,15 @@ def score_split(observed: NDArray, predicted: NDArray, environment_names: Sequen
         environments[name] = {
             "r2": r2_score(y, f),
             "r2_ci95": intervals[column],
-            "pearson_r": _pearson(y[known], f[known]),
+            "pearson_r": pearson_r(y[known], f[known]),
             "mse": float(((y[known] - f[known]) ** 2).mean()) if known.any() else None,
             "num_samples": int(known.sum()),
         }
     return {"mean_r2": mean_r2([scores["r2"] for scores in environments.values()]), "environments": environments}
 
 
-def _pearson(observed: NDArray, predicted: NDArray) -> float | None:
+def pearson_r(observed: NDArray, predicted: NDArray) -> float | None:
+    """Pearson's correlation; None when it is undefined: fewer than two rows, or one of the two constant."""
     if len(observed) < 2:
         return None
     y = observed.astype(np.float64) - observed.mean(dtype=np.float64)

@@ -16,7 +16,7 @@ def run_command(config: Config, run_dir: Path, in_sweep: bool = False) -> None:
     if not COMMANDS[config.command].writes_run_dir:
         body(config)
         return
-    rerun = in_sweep and config.command == "train"
+    rerun = in_sweep and COMMANDS[config.command].resumable
     if not rerun:
         RunDirectory(run_dir).refuse_if_taken()
     made = first_missing(run_dir)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-import traceback
 from dataclasses import asdict
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +14,23 @@ import numpy as np
 
 from gpmap_cli import models
 from gpmap_cli.commands.devices import choose_device
-from gpmap_cli.commands.stopping import stop_on_signals
-from gpmap_cli.commands.terminal import TerminalReporter, log_to_file_only, progress_bar, show_result
+from gpmap_cli.commands.fitting import fit_samples
+from gpmap_cli.commands.run_status import mark, run_to_the_end
+from gpmap_cli.commands.terminal import TerminalReporter, progress_bar, show_result
 from gpmap_cli.config.schema import Config, load_config
 from gpmap_cli.data_source import Source, open_source
-from gpmap_cli.dataset.coding import GenotypeCoding, PhenotypeScale, Samples
 from gpmap_cli.dataset.contents import SPLIT_NAMES, Dataset
-from gpmap_cli.dataset.covariate_projection import project_out
-from gpmap_cli.dataset.disk_genotypes import select_rows
 from gpmap_cli.dataset.splits import PAPER, Labels, make_split, split_hash, which_paper_split
-from gpmap_cli.errors import FitFailed, InputError, Interrupted
+from gpmap_cli.errors import InputError
 from gpmap_cli.ld_pruning.dataset_pruning import prune
 from gpmap_cli.ld_pruning.deciding import ALL_SAMPLES, by_split, deciding_samples
 from gpmap_cli.ld_pruning.record import what_pruning_has_seen
 from gpmap_cli.report.tables import run_table
 from gpmap_cli.run_dir.checkpoints import LastCheckpoint
-from gpmap_cli.run_dir.layout import COMPLETED, FAILED, INTERRUPTED, RUNNING, RunDirectory, RunLog
+from gpmap_cli.run_dir.layout import COMPLETED, RUNNING, RunDirectory
 from gpmap_cli.run_dir.model_tables import write_tables
 from gpmap_cli.run_dir.predictor import FittedPredictor
-from gpmap_cli.run_dir.provenance import peak_memory_mb, provenance, reset_peak_memory
+from gpmap_cli.run_dir.provenance import peak_memory_mb, provenance
 from gpmap_cli.run_dir.results import score_parts, write_metric_files, write_prediction_std, write_predictions
 from gpmap_cli.training.context import FitContext, Stop
 
@@ -122,33 +120,8 @@ class _Run:
 
     def go(self) -> None:
         """Run to the end, or leave word of why not."""
-        reset_peak_memory()
-        self._directory.remove_leftovers()
-        with RunLog(self._directory):
-            self._mark(RUNNING)
-            try:
-                with stop_on_signals(self._stop):
-                    self._train_and_score()
-            except (Interrupted, KeyboardInterrupt):
-                self._mark(INTERRUPTED)
-                log.info("interrupted; continue with: gpmap train resume=%s", self._directory.path)
-                raise Interrupted from None
-            except (InputError, FitFailed) as trouble:
-                self._mark(FAILED, str(trouble))
-                log_to_file_only(f"error: {trouble}")  # the terminal hears it at the very end
-                raise
-            except Exception as trouble:
-                self._mark(FAILED, f"{type(trouble).__name__}: {trouble}")
-                self._directory.write_text("traceback.txt", traceback.format_exc())
-                raise
-            _show(self._directory)
-
-    def _mark(self, status: str, error: str | None = None) -> None:
-        self._metrics["status"] = status
-        self._metrics["peak_memory_mb"] = peak_memory_mb()
-        if error is not None:
-            self._metrics["error"] = error
-        self._directory.write_metrics(self._metrics)
+        show = partial(_show, self._directory)
+        run_to_the_end(self._train_and_score, show, self._directory, self._metrics, self._stop, "train")
 
     def _train_and_score(self) -> None:
         config, began = self._config, time.perf_counter()
@@ -217,20 +190,9 @@ class _Run:
             log.info("the fit is finished already")
             return FittedPredictor.load(path, device, config.root.precision)
         train, validation = (np.flatnonzero(labels == part) for part in (0, 1))
-        coding = GenotypeCoding.learn(select_rows(dataset.genotypes, train), dataset.ploidy)
-        factors = getattr(config.data, "factors", None) or ()
-        whole, phenotypes, fixed, said = project_out(dataset, coding, factors, train)
-        for line in said:
+        samples = fit_samples(dataset, train, validation, getattr(config.data, "factors", None) or ())
+        for line in samples.said:
             log.info("%s", line)
-        scale = PhenotypeScale.learn(phenotypes[train])
-        train_samples, validation_samples = (
-            Samples(
-                whole.take(rows),
-                scale.standardise(phenotypes[rows]),
-                None if dataset.phenotype_std is None else dataset.phenotype_std[rows] / scale.std,
-            )
-            for rows in (train, validation)
-        )
         model = models.model_class(config.model.name)(config.model)
         reporter = TerminalReporter(config.training.epochs)
         context = FitContext(
@@ -245,16 +207,15 @@ class _Run:
         )
         began, before = time.perf_counter(), self._seconds["fit"] or 0.0
         try:
-            model.fit(train_samples, validation_samples, context)
+            model.fit(samples.train, samples.validation, context)
         finally:
             reporter.close()
             self._seconds["fit"] = before + time.perf_counter() - began
         for name, value in model.describe().items():
             log.info("%s: %s", name, _short(value))
-        locus_ids = tuple(map(str, dataset.locus_ids.tolist()))
-        predictor = FittedPredictor(model, coding, scale, locus_ids, dataset.environment_names, fixed)
-        self._mark(RUNNING)
-        write_tables(self._directory, model.tables(), locus_ids, dataset.environment_names, scale)
+        predictor = samples.predictor(model)
+        mark(self._directory, self._metrics, RUNNING)
+        write_tables(self._directory, model.tables(), samples.locus_ids, dataset.environment_names, samples.scale)
         predictor.save(path)
         return predictor
 

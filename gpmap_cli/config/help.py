@@ -49,7 +49,7 @@ def command_help(command: Command, line: CommandLine) -> str:
         if path is not None:
             lines += ["", f"settings of {group}={chosen[group]}:", *_keys(path, f"{group}.", skip_defaults=False)]
     lines += ["", "flags:", *_FLAG_LINES]
-    if command.name == "train":
+    if command.resumable:
         lines.append("  resume=DIR           continue an interrupted run in its own directory")
     return "\n".join(lines)
 

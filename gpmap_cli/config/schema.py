@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from types import NoneType
 from typing import Any, Literal
 
@@ -21,6 +22,7 @@ from gpmap_cli.training.settings import TrainingSettings
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["float32", "float64"]
+TransferMethod = Literal["joint", "alone", "ridge", "multi_ridge", "fine_tune"]
 # By `data.name`; data of any other name are read from a file.
 SIMULATED_DATA: dict[str, type] = {"simulated": SimulatedData, "yeast_synthetic": YeastSyntheticData}
 
@@ -85,6 +87,28 @@ class VarianceRoot:
 
 
 @dataclass(frozen=True)
+class TransferRoot(Ruled):
+    target: str = setting()
+    num_target: tuple[int, ...] | None = setting(None, minimum=3)
+    repeats: int = setting(3, minimum=1, maximum=1000)
+    methods: tuple[TransferMethod, ...] | None = None
+    fine_tune_rate: float = setting(0.3, above=0)
+    seed: int = setting(0, minimum=0, maximum=2**63 - 1)  # it goes into files as int64
+    device: Device = "auto"
+    precision: Precision = "float32"
+
+    def rules(self) -> tuple[Rule, ...]:
+        return tuple(partial(self._list_problems, key) for key in ("num_target", "methods"))
+
+    def _list_problems(self, key: str, prefix: str) -> Iterator[Problem]:
+        chosen = getattr(self, key)
+        if chosen is not None and len(chosen) == 0:
+            yield Problem(f"{prefix}{key} is empty", f"leave {prefix}{key} out for the default")
+        elif chosen is not None and len(set(chosen)) < len(chosen):
+            yield Problem(f"{prefix}{key} names one twice", "name each only once")
+
+
+@dataclass(frozen=True)
 class PrepareRoot:
     out: str = setting()
     overwrite: bool = False
@@ -114,6 +138,7 @@ class Command:
     optional_groups: tuple[str, ...] = ()
     bare_paths: str | None = None  # the key that paths without a key go to
     writes_run_dir: bool = True
+    resumable: bool = False  # `resume=DIR` goes on in DIR with the configuration found there
 
 
 COMMANDS = {
@@ -148,6 +173,7 @@ COMMANDS = {
             "gpmap train -m model=ridge,pairwise,attention data=rbd",
             TrainRoot,
             ("data", "model", "training", "split", "prune"),
+            resumable=True,
         ),
         Command(
             "evaluate",
@@ -169,6 +195,14 @@ COMMANDS = {
             "gpmap variance data=rbd order=3",
             VarianceRoot,
             ("data", "prune"),
+        ),
+        Command(
+            "transfer",
+            "how well an environment with few phenotypes is predicted with the help of the others",
+            "gpmap transfer data=yeast target=23C num_target=[10,100,1000]",
+            TransferRoot,
+            ("data", "model", "training", "split", "prune"),
+            resumable=True,
         ),
         Command(
             "report",

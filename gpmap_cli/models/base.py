@@ -27,6 +27,8 @@ class Model(ABC):
 
     name: ClassVar[str]
     needs_float64: ClassVar[bool] = False  # exact solvers do, whatever the precision of the run
+    joint_environments: ClassVar[bool] = False  # what is learned in one environment serves the others
+    can_start: ClassVar[bool] = False  # a fit begins from the weights of another where it is given them
 
     @classmethod
     def needs_validation(cls, settings: Any) -> bool:
@@ -54,9 +56,25 @@ class Model(ABC):
                 "model.weighted=true needs measurement errors, and the data have no `phenotype_std`",
                 "leave model.weighted out, or use data with `phenotype_std`",
             )
+        if context.start is not None:
+            self._check_start(context.start, train.genotypes.num_loci)
         self.device, self.precision = context.device, context.precision
         self._fit(train, validation, context)
         self.num_loci = train.genotypes.num_loci
+
+    def _check_start(self, start: dict[str, NDArray], num_loci: int) -> None:
+        """`context.start` is the `state()` of this model, fitted with the same settings at the same loci.
+
+        Its environments are those of this fit, in order, where there are as many of them, and others where not: see
+        `environment_rows` for what an environment that it does not know begins with.
+        """
+        if not self.can_start:
+            raise RuntimeError(f"{self.name} cannot begin from the weights of another fit")
+        if int(start["num_loci"]) != num_loci:
+            raise InputError(
+                f"the fit to start from has {int(start['num_loci'])} loci and these genotypes have {num_loci}",
+                "use genotypes of the same loci",
+            )
 
     def predict(self, genotypes: CodedGenotypes) -> NDArray[np.float64]:
         """Standardised phenotypes (N, E) of the samples."""
@@ -108,9 +126,10 @@ class Model(ABC):
     def tables(self) -> dict[str, dict[str, NDArray]]:
         """What the fit can be read by (effects, curves): columns of equal length by table name, in reading order.
 
-        Columns `locus` and `locus_2` are column numbers of loci (-1: none), `environment` of environments; `effect`,
-        `std_error` and `slope` are differences in standardised units, on coded genotypes, and `phenotype` is a
-        standardised phenotype. All of them are translated where the table is written; others stand as they are.
+        Columns `locus` and `locus_2` are column numbers of loci (-1: none), `environment` and `environment_2` of
+        environments; `effect`, `std_error` and `slope` are differences in standardised units, on coded genotypes, and
+        `phenotype` is a standardised phenotype. All of them are translated where the table is written; others stand
+        as they are.
         """
         return {}
 
@@ -133,3 +152,16 @@ class Model(ABC):
 
     def _predict_std(self, genotypes: CodedGenotypes) -> NDArray[np.float64] | None:
         return None
+
+
+def environment_rows(rows: NDArray, num_environments: int) -> NDArray:
+    """Rows of weights that each environment has of its own, (E', ...) in `context.start`, for E environments: (E, ...).
+
+    As many environments are the same ones in order and keep their rows. Others are new to the start: each begins as
+    the mean of its rows, the best guess where nothing is known of an environment.
+    """
+    import numpy as np
+
+    if len(rows) == num_environments:
+        return rows.copy()
+    return np.repeat(rows.mean(axis=0, keepdims=True), num_environments, axis=0)

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gpmap_cli.errors import Problem
-from gpmap_cli.models.base import Model
+from gpmap_cli.models.base import Model, environment_rows
 from gpmap_cli.settings import Rule, Ruled, setting
 
 if TYPE_CHECKING:
+    import torch
     from numpy.typing import NDArray
 
     from gpmap_cli.dataset.coding import CodedGenotypes, Samples
@@ -56,6 +57,8 @@ class Transformer(Model):
     """A transformer over loci with a multiplying read-out, fitted to all environments jointly."""
 
     name = "transformer"
+    joint_environments = True
+    can_start = True
     settings: Settings
 
     def _network(self, num_loci: int, num_environments: int) -> Members:
@@ -102,11 +105,25 @@ class Transformer(Model):
         def make(_: int) -> EveryEnvironment:
             for number, member in enumerate(network.networks):
                 member.draw(stream(context.seed, "weights", number))
+            if context.start is not None:
+                network.load_state_dict(self._begin_from(context.start))
             network.to(context.device)
             rows_at_once = network.prediction_batch()
             return EveryEnvironment(network, parts[0], train.phenotypes, parts[1], validation.phenotypes, rows_at_once)
 
         (self._weights,) = fit_each([""], make, context)
+
+    def _begin_from(self, start: dict[str, NDArray]) -> dict[str, torch.Tensor]:
+        """The weights of another fit, with outputs for the environments of this one."""
+        import torch
+
+        weights = {}
+        for name, array in start.items():
+            if name.startswith("members."):
+                if name.endswith((".coefficients", ".offset")):
+                    array = environment_rows(array.T, self._num_environments).T
+                weights[name] = torch.from_numpy(array.copy())
+        return weights
 
     def _predict(self, genotypes: CodedGenotypes) -> NDArray:
         import torch

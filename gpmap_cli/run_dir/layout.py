@@ -33,12 +33,21 @@ class RunDirectory:
     def refuse_if_taken(self) -> None:
         """A directory that already holds a run is never written over."""
         if self.holds_a_run:
+            command = "transfer" if self._command == "transfer" else "train"
             raise InputError(
                 f"{self.path}: this directory already holds a run",
-                f"choose another hydra.run.dir, or continue that run with: gpmap train resume={self.path}",
+                f"choose another hydra.run.dir, or continue that run with: gpmap {command} resume={self.path}",
             )
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"{self.path}: this is a file, not a directory", "choose another hydra.run.dir")
+
+    @property
+    def _command(self) -> object:
+        """Whose run it is; commands older than this entry do not say."""
+        try:
+            return self.read_config().get("command")
+        except InputError:
+            return None
 
     def make(self) -> None:
         """Make the directory; a place where none can be made is refused."""

@@ -14,7 +14,7 @@ from gpmap_cli.dataset.coding import PhenotypeScale
 from gpmap_cli.run_dir.layout import RunDirectory
 from gpmap_cli.run_dir.writing import write_whole
 
-_OF_LOCI = ("locus", "locus_2")
+_OF_LOCI, _OF_ENVIRONMENTS = ("locus", "locus_2"), ("environment", "environment_2")
 # Differences of phenotypes, and phenotypes themselves.
 _DIFFERENCES, _PHENOTYPES = ("effect", "std_error", "slope"), ("phenotype",)
 
@@ -40,7 +40,7 @@ def write_tables(
         for column, values in columns.items():
             if column in _OF_LOCI:
                 written[column] = names_of_loci[values]
-            elif column == "environment":
+            elif column in _OF_ENVIRONMENTS:
                 written[column] = names_of_environments[values]
             elif column in _DIFFERENCES:
                 written[column] = values * scale.std[columns["environment"]]

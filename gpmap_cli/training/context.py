@@ -99,3 +99,4 @@ class FitContext:
     checkpoints: CheckpointStore | None = None
     stop: Stop = field(default_factory=Stop)
     world: World = field(default_factory=World)
+    start: dict[str, NDArray] | None = None  # `Model.state()` of a fit with the same settings, to begin from
