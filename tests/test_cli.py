@@ -244,6 +244,7 @@ def test_completion_script(gpmap, shell):
         ("gpmap tr", {"train"}, set()),
         ("gpmap train model=", {"model=ridge", "model=attention"}, set()),
         ("gpmap train data.nu", {"data.num_samples=", "data.num_loci="}, set()),
+        ("gpmap transfer ", {"target=", "num_target=", "model="}, {"source=", "experiment="}),
         ("gpmap evaluate ", {"run=", "rows="}, {"model=", "source="}),
     ],
 )

@@ -17,6 +17,7 @@ from gpmap_cli.config.schema import Config, TransferRoot
 from gpmap_cli.dataset.contents import Dataset
 from gpmap_cli.errors import FitFailed, InputError
 from gpmap_cli.models.base import environment_rows
+from gpmap_cli.report.transfer_figure import draw
 from gpmap_cli.report.transfer_table import TransferRow, mean_score, means, read_rows, rows_csv, summary_csv
 from gpmap_cli.simulate.settings import SimulatedData
 from gpmap_cli.training.context import FitContext
@@ -250,7 +251,9 @@ def test_a_study_leaves_tables_and_a_figure(gpmap, tmp_path):
     refused = gpmap(*WORDS, "hydra.run.dir=run")
     assert refused.returncode == 2
     assert "gpmap transfer resume=run" in refused.stderr
-    assert gpmap("report", "run").returncode in (0, 2)
+    reported = gpmap("report", "run")
+    assert reported.returncode == 2
+    assert "no run" in reported.stderr
 
 
 def test_what_is_done_is_not_done_again(gpmap, tmp_path, monkeypatch):
@@ -344,3 +347,24 @@ def test_a_sweep_goes_on_where_it_was(gpmap, monkeypatch):
     assert gpmap(*words).returncode == 0
     monkeypatch.setattr(TransferFits, "fit", lambda *_: pytest.fail("done already"))
     assert gpmap(*words).returncode == 0
+
+
+@pytest.mark.parametrize("scores", [(-9.0, -0.1), (0.2, 0.6)])
+def test_the_figure_shows_what_can_be_compared(scores):
+    rows = [
+        TransferRow(method, number, repeat, score + 0.01 * repeat, None, 1.0)
+        for method in METHODS
+        for number, score in zip((10, 1000), scores, strict=True)
+        for repeat in range(3)
+    ]
+    figure = draw(means(rows), "23C", "attention_multi_env", 0.96)
+    (axes,) = figure.axes
+    lines = {line.get_label(): line for line in axes.get_lines()}
+    assert {"ridge, target alone", "attention_multi_env, target alone", "noise ceiling"} <= set(lines)
+    assert len({lines[name].get_color() for name in lines if "," in name}) == len(METHODS)
+    assert axes.get_xscale() == "log"
+    low, high = axes.get_ylim()
+    assert (low, high) == pytest.approx((-0.33, 1.0) if scores[0] < 0 else (0.0, 1.0))
+    bars = sum(len(container.lines[2][0].get_segments()) for container in axes.containers)
+    assert bars == len(METHODS) * (1 if scores[0] < 0 else 2)
+    assert ("not shown" in axes.get_ylabel()) == (scores[0] < 0)

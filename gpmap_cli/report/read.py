@@ -86,6 +86,8 @@ def read_run(directory: Path) -> Run | None:
     if not has_metrics and not has_config:
         return None
     config, problems = _read_config(directory / "config.yaml")
+    if config.get("command") == "transfer":  # its curves are in tables of their own, and no scores by split
+        return None
     if not has_metrics:
         if not problems and not ("model.name" in config and any(key.startswith("training.") for key in config)):
             return None

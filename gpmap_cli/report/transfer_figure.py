@@ -47,7 +47,8 @@ def draw(found: Sequence[TransferMean], target: str, model: str, ceiling: float 
         look = _LOOKS[method]
         # Beside each other, so that no interval covers another.
         shift = ScaledTranslation((at - (len(methods) - 1) / 2) * 2.5 / 72, 0, figure.dpi_scale_trans)
-        barred = [one for one in points if one.r2.low is not None]
+        # An interval whose middle is out of sight would look like one of nothing.
+        barred = [one for one in points if one.r2.low is not None and (one.r2.mean or 0.0) >= _LOWEST]
         axes.errorbar(
             [one.num_target for one in barred],
             [one.r2.mean or 0.0 for one in barred],
