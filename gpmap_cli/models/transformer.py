@@ -3,7 +3,8 @@
 Per-allele locus embeddings, pre-norm attention blocks, per-locus read-out, gated layers over the whole genotype, one
 output per environment; what was not measured is masked in the loss, so no sample is thrown away. The formula is in
 `gpmap_cli/layers/genotype_transformer.py`. `num_members` networks are fitted from different initial weights and
-their predictions averaged. Costs for each member, sample and step 6 (L W^2 12 + 2 L^2 W) blocks + 6 (sum of
+their predictions averaged; the exact additive or pairwise fit takes the share of the prediction that the validation
+samples give it. Costs for each member, sample and step 6 (L W^2 12 + 2 L^2 W) blocks + 6 (sum of
 D_k 2 M) multiply-adds, D_k the inputs of a gated layer, at most L + R + k M.
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from gpmap_cli.errors import Problem
 from gpmap_cli.models.base import Model, environment_rows
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from gpmap_cli.dataset.coding import CodedGenotypes, Samples
     from gpmap_cli.layers.genotype_transformer import Members
+    from gpmap_cli.solvers.linear_baseline import LinearBaseline
     from gpmap_cli.training.context import FitContext
 
 # Beyond this many loci attention blocks cost more than they have been seen to give.
@@ -39,6 +41,7 @@ class Settings(Ruled):
     num_units: int = setting(256, minimum=1)
     read_out_width: int = setting(64, minimum=1)
     num_members: int = setting(1, minimum=1)
+    linear: Literal["auto", "none", "ridge", "pairwise"] = "auto"
 
     def rules(self) -> tuple[Rule, ...]:
         return (self._head_problems,)
@@ -88,6 +91,7 @@ class Transformer(Model):
         import numpy as np
 
         from gpmap_cli.random_streams import stream
+        from gpmap_cli.solvers.linear_baseline import share_of_first
         from gpmap_cli.training.batches import DTYPES, DeviceGenotypes
         from gpmap_cli.training.gradient import fit_each
         from gpmap_cli.training.memory import refuse_step_beyond_memory
@@ -100,6 +104,7 @@ class Transformer(Model):
         refuse_step_beyond_memory(
             f"{self.name}: a step of {batch} samples at {num_loci} loci", network.step_bytes(batch), context.device
         )
+        self._baseline = None if self.settings.linear == "none" else self._linear(train, context)
         parts = [DeviceGenotypes(part.genotypes, context.device, context.precision) for part in (train, validation)]
 
         def make(_: int) -> EveryEnvironment:
@@ -112,6 +117,19 @@ class Transformer(Model):
             return EveryEnvironment(network, parts[0], train.phenotypes, parts[1], validation.phenotypes, rows_at_once)
 
         (self._weights,) = fit_each([""], make, context)
+        self._network_share = np.ones(self._num_environments)
+        if self._baseline is not None and len(validation):
+            parts_of_it = (self._of_network(validation.genotypes), self._baseline.predict(validation.genotypes))
+            self._network_share = share_of_first(validation.phenotypes, *parts_of_it)
+
+    def _linear(self, train: Samples, context: FitContext) -> LinearBaseline:
+        """The exact additive or pairwise fit that stands in for the network as far as the validation samples say."""
+        from gpmap_cli.solvers.linear_baseline import can_fit_pairs, fit_linear_baseline
+
+        with_pairs = self.settings.linear == "pairwise"
+        if self.settings.linear == "auto":
+            with_pairs = can_fit_pairs(len(train), train.genotypes.num_loci)
+        return fit_linear_baseline(train, with_pairs, context)
 
     def _begin_from(self, start: dict[str, NDArray]) -> dict[str, torch.Tensor]:
         """The weights of another fit, with outputs for the environments of this one."""
@@ -126,6 +144,12 @@ class Transformer(Model):
         return weights
 
     def _predict(self, genotypes: CodedGenotypes) -> NDArray:
+        of_network = self._of_network(genotypes)
+        if self._baseline is None:
+            return of_network
+        return self._network_share * of_network + (1 - self._network_share) * self._baseline.predict(genotypes)
+
+    def _of_network(self, genotypes: CodedGenotypes) -> NDArray:
         import torch
 
         from gpmap_cli.training.batches import DTYPES, DeviceGenotypes
@@ -140,15 +164,28 @@ class Transformer(Model):
     def _state(self) -> dict[str, NDArray]:
         import numpy as np
 
-        return {"num_environments": np.array(self._num_environments), **self._weights}
+        state = {"num_environments": np.array(self._num_environments), **self._weights}
+        if self._baseline is not None:
+            state["network_share"] = self._network_share
+            state.update({f"linear/{name}": array for name, array in vars(self._baseline).items()})
+        return state
 
     def _restore(self, state: dict[str, NDArray]) -> None:
+        from gpmap_cli.solvers.linear_baseline import LinearBaseline
+
         self._num_environments = int(state["num_environments"])
         self._weights = {name: array for name, array in state.items() if name.startswith("members.")}
+        self._baseline = None
+        if "network_share" in state:
+            self._network_share = state["network_share"]
+            linear = {name.removeprefix("linear/"): part for name, part in state.items() if name.startswith("linear/")}
+            self._baseline = LinearBaseline(**linear)
 
     def describe(self) -> dict[str, Any]:
-        return {"num_members": self.settings.num_members}
+        """Which share of the prediction is the network's, per environment; the rest is the exact linear fit's."""
+        return {} if self._baseline is None else {"share of the network": self._network_share.tolist()}
 
     @property
     def num_parameters(self) -> int:
-        return sum(array.size for array in self._weights.values())
+        linear = 0 if self._baseline is None else sum(array.size for array in vars(self._baseline).values())
+        return linear + sum(array.size for array in self._weights.values())

@@ -1,0 +1,73 @@
+"""The exact linear fit beside a network, and how far the validation samples trust each of the two.
+
+A network that is free to fit anything pays for it where there is nothing but additive or pairwise effects. A convex
+combination with the exact solution for those, its share chosen on the validation samples, costs nothing there and
+leaves the network alone where it is better (stacking; Wolpert 1992, van der Laan et al. 2007).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpmap_cli.dataset.coding import CodedGenotypes, Samples
+from gpmap_cli.solvers.missing import shared_rows
+from gpmap_cli.solvers.pairwise import PairwiseSolution, pairwise_prediction, solve_pairwise
+from gpmap_cli.solvers.ridge import linear_prediction, solve_ridge
+from gpmap_cli.training.context import FitContext
+
+# All pairs are fitted where the primal system is small: up to 70 loci.
+_MOST_FEATURES = 2_500
+
+
+@dataclass(frozen=True)
+class LinearBaseline:
+    """f(x) = intercept + x . additive + sum_{l<m} pairs_lm x_l x_m in coded genotypes; pairs (0, E) without pairs."""
+
+    additive: NDArray[np.float64]
+    pairs: NDArray[np.float64]
+    intercept: NDArray[np.float64]
+
+    def predict(self, genotypes: CodedGenotypes) -> NDArray[np.float64]:
+        """Standardised phenotypes (N, E)."""
+        if len(self.pairs) == 0:
+            return linear_prediction(genotypes, self.additive, self.intercept)
+        penalties = np.zeros((len(self.intercept), 2))
+        return pairwise_prediction(genotypes, PairwiseSolution(self.additive, self.pairs, self.intercept, penalties))
+
+
+def can_fit_pairs(num_samples: int, num_loci: int) -> bool:
+    """Whether all pairs are few enough to be fitted beside a network."""
+    return num_loci > 1 and num_loci * (num_loci + 1) // 2 <= min(_MOST_FEATURES, num_samples)
+
+
+def fit_linear_baseline(train: Samples, with_pairs: bool, context: FitContext) -> LinearBaseline:
+    """Ridge with a penalty for each environment by leave-one-out, or all pairs with both penalties by REML."""
+    if not with_pairs:
+        found = solve_ridge(train.genotypes, train.phenotypes, None, None, context.device, seed=context.seed)
+        return LinearBaseline(found.weights, np.empty((0, len(found.intercept))), found.intercept)
+    num_loci, num_environments = train.genotypes.num_loci, train.phenotypes.shape[1]
+    additive = np.empty((num_loci, num_environments))
+    pairs = np.empty((num_loci * (num_loci - 1) // 2, num_environments))
+    intercept = np.empty(num_environments)
+    for group in shared_rows(train.phenotypes):
+        phenotypes = train.phenotypes[np.ix_(group.rows, group.columns)]
+        genotypes = train.genotypes.take(group.rows)
+        part = solve_pairwise(genotypes, phenotypes, (None, None), None, context.device, lambda _: None)
+        additive[:, group.columns], pairs[:, group.columns] = part.additive, part.pairs
+        intercept[group.columns] = part.intercept
+    return LinearBaseline(additive, pairs, intercept)
+
+
+def share_of_first(phenotypes: NDArray, first: NDArray, second: NDArray) -> NDArray[np.float64]:
+    """The share w in [0, 1] of the first predictor (N, E) in w first + (1 - w) second that errs least, (E,).
+
+    w = <y - second, first - second> / |first - second|^2 over the measured phenotypes; 1 where nothing tells.
+    """
+    known = ~np.isnan(phenotypes)
+    difference = np.where(known, first - second, 0.0)
+    wanted = (np.where(known, phenotypes - second, 0.0) * difference).sum(axis=0)
+    squared = (difference**2).sum(axis=0)
+    return np.clip(np.divide(wanted, squared, out=np.ones_like(squared), where=squared > 0), 0.0, 1.0)
