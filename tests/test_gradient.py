@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -137,8 +137,36 @@ def test_the_best_epoch_by_validation_is_kept():
 
 def test_a_diverging_fit_says_so():
     wild = TrainingSettings("test", 50, 32, 1e6, schedule="constant", initial_scale=5.0)
-    with pytest.raises(FitFailed, match=r"loss became (nan|inf).*environment a.*lower training.learning_rate"):
+    with pytest.raises(FitFailed, match=r"loss became (nan|inf|\d).*environment a.*lower training.learning_rate"):
         fit(schedule=wild)
+
+
+def test_what_a_diverging_fit_was_after_its_last_good_epoch_is_kept(monkeypatch):
+    """The first epoch is fine, the second blows up: what was saved last is whole, finite, and of epoch 1."""
+    store = Memory()
+    calm = replace(SCHEDULE, schedule="constant", learning_rate=0.001, checkpoint_seconds=1e9)
+    monkeypatch.setattr(
+        "gpmap_cli.training.gradient._Descent._rate", lambda self, _: 0.001 if self._progress.epoch == 1 else 1e30
+    )
+    with pytest.raises(FitFailed, match="in epoch 2"):
+        fit(store, schedule=calm)
+    arrays, facts = store.saved[-1]
+    assert (facts["progress"]["epoch"], facts["progress"]["batch"]) == (2, 0)
+    assert [row["epoch"] for row in facts["history"]] == [1]
+    assert all(np.isfinite(array).all() for array in arrays.values())
+
+
+def test_the_average_of_weights_is_what_is_scored_and_resumed():
+    averaged = replace(SCHEDULE, average=10, optimizer="muon")
+    store = Memory()
+    whole = fit(store, schedule=averaged)
+    assert not np.array_equal(whole.state()["0/offset"], fit().state()["0/offset"])
+    stopped = Memory()
+    with pytest.raises(Interrupted):
+        fit(stopped, stop_after=7, schedule=averaged)
+    again = fit(stopped, schedule=averaged)
+    for name, array in whole.state().items():
+        np.testing.assert_array_equal(again.state()[name], array)
 
 
 @pytest.mark.parametrize(
