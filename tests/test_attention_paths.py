@@ -17,9 +17,9 @@ from gpmap_cli.training.context import FitContext
 
 PATHS = [f"{first}+{rest}" for first in FIRST for rest in REST]
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5}
-# Loci, d, environments, their slots, batch: one block for many samples and several, blocks of some rows (L = 400).
+# Loci, d, environments, their slots, batch: one block for many samples and several, blocks of some rows (L = 520).
 SHAPES = [(20, 4, 0, "own", 7), (130, 12, 0, "own", 9), (9, 3, 4, "own", 8), (30, 5, 3, "embedding", 6)]
-SHAPES += [(400, 6, 0, "own", 2)]
+SHAPES += [(520, 6, 0, "own", 2)]
 
 
 def network_of(shape, largest=1.5):

@@ -49,8 +49,8 @@ class PublishedAttention(torch.nn.Module):
         return self.path.name
 
     def _path(self) -> Path:
-        device = self.get_parameter("offset").device.type
-        return self.path or attention_paths.choose(*self.get_parameter("coeffs_attended").shape, device)
+        readout = self.get_parameter("coeffs_attended")
+        return self.path or attention_paths.choose(readout.shape[0], readout.shape[1], readout.device.type)
 
     def step_bytes(self, batch: int) -> int:
         """Memory that a training step of so many samples needs at its largest, forward and backward, in bytes."""
