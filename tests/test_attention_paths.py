@@ -33,7 +33,7 @@ def network_of(shape, largest=1.5):
             if name.startswith(("query", "key")):
                 parameter *= 1.5 / len(parameter) ** 0.5 / d**0.25
             elif name.startswith("value"):
-                parameter *= (2.0 if num_loci < 300 else 2.5) / len(parameter) ** 0.5
+                parameter *= (2.0 if num_loci < 300 else 2.2) / len(parameter) ** 0.5
         weights["query_matrix_1"] *= largest / pair_scores(network).abs().max()
     return network
 
