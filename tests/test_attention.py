@@ -8,13 +8,14 @@ import torch
 from conftest import make_samples, split_samples
 
 from gpmap_cli.errors import InputError
-from gpmap_cli.layers import published_attention
+from gpmap_cli.layers.attention_paths import FIRST, REST
 from gpmap_cli.layers.published_attention import PublishedAttention
 from gpmap_cli.metrics import r2_score
 from gpmap_cli.models.attention import Attention
 from gpmap_cli.models.attention import Settings as AttentionSettings
 from gpmap_cli.models.attention_multi_env import AttentionMultiEnv
 from gpmap_cli.models.attention_multi_env import Settings as MultiSettings
+from gpmap_cli.training import memory
 from gpmap_cli.training.context import FitContext
 from gpmap_cli.training.settings import TrainingSettings
 
@@ -30,13 +31,14 @@ def golden(shared, name, network):
         return network(genotypes, environment), expected
 
 
-@pytest.mark.parametrize("fused_from", [1, 10_000], ids=["fused", "plain"])
+@pytest.mark.parametrize("path", [f"{first}+{rest}" for first in FIRST for rest in REST])
 @pytest.mark.parametrize(
     ("name", "shape"), [("attention_single", (7, 4, 0)), ("attention_multi_env", (5, 3, 4))], ids=["single", "multi"]
 )
-def test_golden_outputs(shared, monkeypatch, fused_from, name, shape):
-    monkeypatch.setattr(published_attention, "_FUSED_FROM", fused_from)
-    found, expected = golden(shared, name, PublishedAttention(*shape))
+def test_golden_outputs(shared, path, name, shape):
+    network = PublishedAttention(*shape)
+    network.settle_path(path)
+    found, expected = golden(shared, name, network)
     np.testing.assert_allclose(found.numpy(), expected.numpy(), rtol=0, atol=1e-10)
 
 
@@ -75,8 +77,9 @@ def test_too_many_environments_for_the_embedding():
 
 
 @pytest.mark.parametrize("model", [Attention(AttentionSettings()), AttentionMultiEnv(MultiSettings())])
-def test_a_step_that_memory_cannot_hold_is_refused_before_the_fit(model):
-    """41,594 loci of a few samples: no machine holds the attention weights of that many pairs of loci."""
+def test_a_step_that_memory_cannot_hold_is_refused_before_the_fit(model, monkeypatch):
+    """All SNPs of the yeast cross on a machine of 128 MB."""
+    monkeypatch.setattr(memory, "device_memory", lambda device: 2**27)
     samples = make_samples(num_samples=60, num_loci=41_594)
     schedule = TrainingSettings("test", 1, 64, 0.01)
     with pytest.raises(InputError, match=r"a step of \d+ (samples|cells) at 41594 loci needs about") as refused:

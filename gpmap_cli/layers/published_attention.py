@@ -6,12 +6,10 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from gpmap_cli.layers import attention_paths, block_attention, sign_attention
+from gpmap_cli.layers.attention_paths import Path
+
 NUM_LAYERS = 3
-# How many tensors of attention weights (B, T, T) and of tokens (B, T, D) a training step holds at its largest.
-_WEIGHT_TENSORS, _TOKEN_TENSORS = 5, 24
-# Below this many tokens the plain product is faster on a CPU than the fused one, above it the fused one
-# saves the (B, T, T) tensor of weights.
-_FUSED_FROM = 128
 
 
 class PublishedAttention(torch.nn.Module):
@@ -24,14 +22,18 @@ class PublishedAttention(torch.nn.Module):
     With environments one more token says which one: [0_d, onehot(e), 1] beside locus tokens [x_l r_l, 0_E, 1]
     (D = d + E + 1), or, as in the transfer study, [onehot(e) padded to d, 1] (D = d + 1): `slots` is "own" or
     "embedding". T = L + 1 then.
+
+    How it is computed (layers/attention_paths.py) changes results by rounding only.
     """
 
     def __init__(self, num_loci: int, embedding_dim: int, num_environments: int = 0, slots: str = "own") -> None:
         super().__init__()
         self.num_environments, self.slots = num_environments, slots
         self.embedding_dim = embedding_dim
+        self.path: Path | None = None
         width = embedding_dim + 1 + (num_environments if slots == "own" else 0)
         num_tokens = num_loci + (num_environments > 0)
+        self.num_tokens = num_tokens
         shapes: dict[str, tuple[int, ...]] = {"random_matrix": (num_loci, embedding_dim)}
         for layer in range(1, NUM_LAYERS + 1):
             for kind in ("query", "key", "value"):
@@ -41,11 +43,24 @@ class PublishedAttention(torch.nn.Module):
         for name, shape in shapes.items():
             self.register_parameter(name, torch.nn.Parameter(torch.zeros(shape)))
 
+    def settle_path(self, name: str | None = None) -> str:
+        """Compute along the path of this name, or the one chosen for this network now, from here on; its name."""
+        self.path = self._path() if name is None else Path.named(name)
+        return self.path.name
+
+    def _path(self) -> Path:
+        readout = self.get_parameter("coeffs_attended")
+        return self.path or attention_paths.choose(readout.shape[0], readout.shape[1], readout.device.type)
+
     def step_bytes(self, batch: int) -> int:
         """Memory that a training step of so many samples needs at its largest, forward and backward, in bytes."""
         num_tokens, width = self.get_parameter("coeffs_attended").shape
-        weights, tokens = batch * num_tokens**2, batch * num_tokens * width
-        return (_WEIGHT_TENSORS * weights + _TOKEN_TENSORS * tokens) * self.get_parameter("offset").element_size()
+        numbers = attention_paths.step_numbers(self._path(), batch, num_tokens, width)
+        return numbers * self.get_parameter("offset").element_size()
+
+    def prediction_batch(self) -> int:
+        """How many samples to predict at a time."""
+        return attention_paths.prediction_batch(self._path(), *self.get_parameter("coeffs_attended").shape)
 
     def draw(self, rng: np.random.Generator, scale: float) -> None:
         """All parameters from N(0, scale^2), the same on every device and in every precision."""
@@ -55,28 +70,51 @@ class PublishedAttention(torch.nn.Module):
 
     def tokens(self, genotypes: torch.Tensor, environments: torch.Tensor | None) -> torch.Tensor:
         """Genotypes (B, L) coded -1/+1 and environment numbers (B,) -> tokens (B, T, D)."""
-        batch = len(genotypes)
         embedded = genotypes[:, :, None] * self.get_parameter("random_matrix")
         pad = functional.pad
         if environments is None:
             return pad(embedded, (0, 1), value=1.0)
+        mark = self._marks(genotypes, environments)
+        own = mark.shape[1] - self.embedding_dim
+        return pad(torch.cat([pad(embedded, (0, own)), mark[:, None]], dim=1), (0, 1), value=1.0)
+
+    def _marks(self, genotypes: torch.Tensor, environments: torch.Tensor) -> torch.Tensor:
+        """Tokens of environments (B,) but for the 1 at their end, (B, D - 1)."""
         own = self.num_environments if self.slots == "own" else 0
-        width = self.embedding_dim + own
-        mark = torch.zeros(batch, 1, width, dtype=genotypes.dtype, device=genotypes.device)
+        mark = genotypes.new_zeros(len(genotypes), self.embedding_dim + own)
         first = self.embedding_dim if own else 0
-        mark.scatter_(2, (first + environments)[:, None, None], 1.0)
-        return pad(torch.cat([pad(embedded, (0, own)), mark], dim=1), (0, 1), value=1.0)
+        return mark.scatter_(1, (first + environments)[:, None], 1.0)
 
     def forward(self, genotypes: torch.Tensor, environments: torch.Tensor | None = None) -> torch.Tensor:
         """Predicted standardised phenotype (B,) of genotypes (B, L), in the given environments (B,)."""
-        z = self.tokens(genotypes, environments)
-        fused = z.shape[1] >= _FUSED_FROM
-        for layer in range(1, NUM_LAYERS + 1):
-            query = z @ self.get_parameter(f"query_matrix_{layer}")
-            key = z @ self.get_parameter(f"key_matrix_{layer}")
-            value = z @ self.get_parameter(f"value_matrix_{layer}")
-            if fused:
-                z = functional.scaled_dot_product_attention(query, key, value, scale=1.0)
-            else:
-                z = torch.softmax(query @ key.transpose(1, 2), dim=2) @ value
+        path = self._path()
+        sums = self._first_sums(path, genotypes, environments)
+        z = self.tokens(genotypes, environments) if sums is None else sums
+        ahead = range(1 if sums is None else 2, NUM_LAYERS + 1)  # layers whose softmax is still to be made
+        if path.rest == "blocks":
+            readout = self.get_parameter("coeffs_attended") @ self._matrix("value", NUM_LAYERS).t()
+            scores = [self._scores(layer) for layer in ahead]
+            values = [self._matrix("value", layer) for layer in range(1, NUM_LAYERS)]
+            return block_attention.predict(z, readout, scores, values) + self.get_parameter("offset")
+        if sums is not None:
+            z = (sums / sums[:, :, -1:]) @ self._matrix("value", 1)
+        for layer in ahead:
+            query, key, value = (z @ self._matrix(kind, layer) for kind in ("query", "key", "value"))
+            z = attention_paths.attend(query, key, value, path.rest)
         return (z * self.get_parameter("coeffs_attended")).sum(dim=(1, 2)) + self.get_parameter("offset")
+
+    def _first_sums(
+        self, path: Path, genotypes: torch.Tensor, environments: torch.Tensor | None
+    ) -> torch.Tensor | None:
+        """The first layer's sums (B, T, D) where the path, the genotypes and the scores allow for them."""
+        if path.first != "sign" or not sign_attention.are_signs(genotypes):
+            return None
+        marks = None if environments is None else self._marks(genotypes, environments)
+        return sign_attention.attended_sums(genotypes, marks, self._scores(1), self.get_parameter("random_matrix"))
+
+    def _matrix(self, kind: str, layer: int) -> torch.nn.Parameter:
+        return self.get_parameter(f"{kind}_matrix_{layer}")
+
+    def _scores(self, layer: int) -> torch.Tensor:
+        """A = Wq Wk', (D, D): the scores of a layer are Z A Z'."""
+        return self._matrix("query", layer) @ self._matrix("key", layer).t()

@@ -3,8 +3,9 @@
 Tokens [x_l r_l, 1]; three layers Z <- softmax(Z Wq (Z Wk)') Z Wv; y = sum_l c_l . Z_l + b (paper, "single
 environment"; Rijal et al. 2026). No scaling, residual, normalisation, feed-forward or positional encoding. Costs
 about 18 L^2 D + 54 L D^2 multiply-adds per sample and step (forward and backward, D = d + 1), for each environment;
-L d + 9 D^2 + L D + 1 parameters. A step that needs more memory than the machine has is
-refused (layers/published_attention.py, step_bytes).
+L d + 9 D^2 + L D + 1 parameters. A step that needs more memory than the machine has is refused
+(layers/published_attention.py, step_bytes). How the same mathematics is computed goes by the shape
+(layers/attention_paths.py); a fit that is resumed goes on the way it began.
 """
 
 from __future__ import annotations

@@ -84,6 +84,7 @@ class _Progress:
     seconds: float = 0.0
     best_r2: float | None = None
     best_epoch: int = 0
+    path: str | None = None  # how the network is computed, where it knows several ways
 
 
 class _Journal:
@@ -145,6 +146,9 @@ class _Descent:
         if journal.current is not None:
             self._restore(*journal.current)
             journal.current = None
+        settle: Callable[[str | None], str] | None = getattr(self._network, "settle_path", None)
+        if settle is not None:  # a resumed fit goes on along the path that it began on
+            self._progress.path = settle(self._progress.path)
         self._last_saved = time.monotonic()
         self._good = self._snapshot()
 

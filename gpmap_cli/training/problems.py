@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -125,8 +127,11 @@ def predict_jointly(network: torch.nn.Module, genotypes: DeviceGenotypes, rows_a
 def predict_in_batches(
     network: torch.nn.Module, genotypes: DeviceGenotypes, environment: int | None = None
 ) -> torch.Tensor:
-    """Predictions (N,) of all samples, in batches as large as memory reasonably allows."""
+    """Predictions (N,) of all samples, in batches as large as memory reasonably allows (or as the network says)."""
     step = max(1, min(4096, _LARGEST_PREDICTION // (genotypes.num_loci + 1) ** 2))
+    asked: Callable[[], int] | None = getattr(network, "prediction_batch", None)
+    if asked is not None:
+        step = asked()
     parts = []
     with torch.no_grad():
         for start in range(0, len(genotypes), step):
