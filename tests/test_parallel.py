@@ -18,11 +18,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import make_samples, split_samples
+from conftest import ROOT, make_samples, split_samples
 
 from gpmap_cli import models
-from gpmap_cli.commands.processes import place
-from gpmap_cli.errors import FitFailed, Interrupted
+from gpmap_cli.commands.processes import Helper, place
+from gpmap_cli.errors import FitFailed, InputError, Interrupted
 from gpmap_cli.training.context import FitContext, Silent, Stop, World
 from gpmap_cli.training.problems import predict_together
 from gpmap_cli.training.settings import TrainingSettings
@@ -222,12 +222,12 @@ WORDS = (
 )  # fmt: skip
 
 
-def start(tmp_path, *words, launcher=("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")):
+def start(tmp_path, *words, module=("-m", "gpmap_cli")):
     environment = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE")}
     return subprocess.Popen(
-        [sys.executable, *launcher, "-m", "gpmap_cli", *words],
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *module, *words],
         cwd=tmp_path,
-        env=environment | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])},
+        env=environment | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -253,6 +253,7 @@ def assert_same(first, second, tolerance):
     pd.testing.assert_frame_equal(first[4].drop(columns="predicted"), second[4].drop(columns="predicted"))
 
 
+@pytest.mark.slow
 def test_a_sweep_in_two_processes_is_that_of_one(tmp_path, gpmap):
     """Networks share their fits, exact models do not; one set of files, one table, one directory in either case."""
     process = start(tmp_path, *WORDS)
@@ -287,6 +288,68 @@ def test_a_refused_configuration_is_refused_once(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+FAILING = """
+import os, runpy
+if os.environ["RANK"] == "1":
+    from gpmap_cli.commands import train
+    from gpmap_cli.errors import InputError
+    read, predict, seeds = train._data, train._predicted, []
+
+    def failing_data(config, *rest):
+        seeds.append(config.root.seed)
+        if seeds[-1] == 1:
+            raise InputError("cross.h5: there is no such file", "copy it to this machine")
+        return read(config, *rest)
+
+    def failing_predictions(*what):
+        if seeds[-1] == 2:
+            raise KeyError("a bug")
+        return predict(*what)
+
+    train._data, train._predicted = failing_data, failing_predictions
+runpy.run_module("gpmap_cli", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.slow
+def test_what_fails_in_one_process_only_is_said_by_the_first(tmp_path):
+    """Before the fit and in the middle of it; the other jobs of the sweep are shared all the same."""
+    (tmp_path / "failing.py").write_text(FAILING)
+    words = ("train", "-m", "seed=1,2,3", "data.num_samples=100", "training=debug", "hydra.sweep.dir=sweep")
+    process = start(tmp_path, *words, module=("failing.py",))
+    _, errors = process.communicate(timeout=200)
+    assert process.returncode == 1
+    assert "error: process 1: cross.h5: there is no such file" in errors
+    assert "hint: copy it to this machine" in errors
+    assert "error: process 1 failed:" in errors
+    assert "KeyError: 'a bug'" in errors
+    assert "2 of 3 jobs failed: seed-1, seed-2" in errors
+    assert "rank      : 1" not in errors  # that process was there to the end
+    status = {path.parent.name: json.loads(path.read_text())["status"] for path in tmp_path.rglob("metrics.json")}
+    assert status == {"seed-1": "failed", "seed-2": "failed", "seed-3": "completed"}
+
+
+def test_every_process_needs_a_device_of_its_own(monkeypatch):
+    said = {"RANK": "5", "WORLD_SIZE": "6", "LOCAL_RANK": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
+    for name, value in said.items():
+        monkeypatch.setenv(name, value)
+    helper = Helper(None, "job 1")
+    assert helper.device("cpu") == "cpu"
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert helper.device("cuda") == "cuda:1"
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(InputError, match="process 2 of this machine has no CUDA device"):
+        helper.device("cuda")
+    with pytest.raises(InputError, match="mps"):
+        helper.device("mps")
+
+
+def test_one_process_loads_nothing_that_several_need():
+    code = "import sys, gpmap_cli.__main__, gpmap_cli.commands.processes; assert 'torch' not in sys.modules\n"
+    code += "import gpmap_cli.commands.train; assert 'gpmap_cli.training.parallel' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
 LONG = (
     "train", "model=attention", "data.num_samples=1000", "data.num_loci=8", "data.environments=[23C,30C]",
     "training.epochs=6", "training.batch_size=32", "training.checkpoint_seconds=0.2", "precision=float64",
@@ -313,7 +376,7 @@ def process_of_rank(launcher, rank):
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes in /proc")
 def test_stopped_or_killed_it_resumes_to_the_same_result(tmp_path, gpmap):
-    """SIGTERM to the launcher, then one process killed, then to the end; and the same in one process."""
+    """SIGTERM to the launcher, then one process of the resumed run killed, then to the end in one process."""
     process = start(tmp_path, *LONG, "hydra.run.dir=run")
     last = tmp_path / "run" / "checkpoints" / "last.npz"
     wait_for(last, process)
@@ -330,15 +393,13 @@ def test_stopped_or_killed_it_resumes_to_the_same_result(tmp_path, gpmap):
     while last.stat().st_mtime_ns == before and time.monotonic() < until:
         time.sleep(0.02)
     os.kill(process_of_rank(process, 1), signal.SIGKILL)
-    process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode != 0
+    # The first process hears of it from the others or, as the launcher ends them all, from the launcher.
+    assert errors.count("has gone") + errors.count("interrupted\n") >= 1
+    assert "gpmap_cli/commands" not in errors  # no traceback of ours
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["status"] in ("failed", "interrupted")
 
-    process = start(tmp_path, "train", "resume=run")
-    output, errors = process.communicate(timeout=200)
-    assert process.returncode == 0, errors
-    assert output.splitlines()[-1] == "run"
+    assert gpmap("train", "resume=run").returncode == 0  # one process goes on with what two began
     assert gpmap(*LONG, "hydra.run.dir=alone").returncode == 0
-    found, alone = result_of(tmp_path / "run"), result_of(tmp_path / "alone")
-    found[1].remove("traceback.txt") if "traceback.txt" in found[1] else None
-    assert_same(found, alone, 1e-8)
+    assert_same(result_of(tmp_path / "run"), result_of(tmp_path / "alone"), 1e-8)

@@ -21,7 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gpmap_cli.errors import FitFailed, InputError, Interrupted, Problem
+from gpmap_cli.errors import FitFailed, InputError, Interrupted, Problem, ProcessLost
 from gpmap_cli.training.context import CheckpointStore, Stop, World
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ class Helper(_Processes):
         self.notes.post(f"{self._job} ready {self._place.rank}", _as_text(trouble))
 
     def _report(self, trouble: BaseException | None) -> bool:
-        if isinstance(trouble, Exception) and not isinstance(trouble, (FitFailed, Interrupted)):
+        if isinstance(trouble, Exception) and not isinstance(trouble, (FitFailed, Interrupted, ProcessLost)):
             self.notes.post(f"{self._job} failed {self._place.rank}", _as_text(trouble))
         return False
 
@@ -213,13 +213,11 @@ def team(config: Config, scratch: Path, stop: Stop, shares_fit: bool, done: bool
     try:
         with first.group:
             yield first
-    except RuntimeError as trouble:
-        if isinstance(trouble, FitFailed):
-            raise
+    except ProcessLost as trouble:
         if stop.requested:  # another process was ended before it could stop in the same step
             raise Interrupted from trouble
         first.raise_reported()
-        raise
+        raise FitFailed(str(trouble)) from trouble
     finally:
         with suppress(RuntimeError):  # the launcher has gone
             first.notes.post(f"{job} over")

@@ -16,8 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+
+# Its functions take the default group of the moment of their import for a default argument. Imported later, by torch's
+# optimisers, they would keep a group alive after its end, and who waits for it would not hear that it has ended.
+import torch.distributed.nn.functional
 from numpy.typing import NDArray
 
+from gpmap_cli.errors import ProcessLost
 from gpmap_cli.training.context import CheckpointStore, Epoch, World
 
 
@@ -34,19 +39,30 @@ class Processes(World):
             alike[tensor.dtype, tensor.device].append(tensor)
         for group in alike.values():  # one message for all tensors of a type: a network has many small ones
             flat = torch.cat([tensor.reshape(-1) for tensor in group])
-            dist.all_reduce(flat)
+            with _hearing_of_losses():
+                dist.all_reduce(flat)
             parts = flat.split([tensor.numel() for tensor in group])
             torch._foreach_copy_(group, [part.view_as(one) for part, one in zip(parts, group, strict=True)])
 
     def from_first(self, content: bytes) -> bytes:
         """What the first process has, in all of them."""
         length = torch.tensor([len(content)])
-        dist.broadcast(length, 0)
+        with _hearing_of_losses():
+            dist.broadcast(length, 0)
         buffer = torch.zeros(int(length), dtype=torch.uint8)
         if self.rank == 0:
             buffer.numpy()[:] = np.frombuffer(content, dtype=np.uint8)
-        dist.broadcast(buffer, 0)
+        with _hearing_of_losses():
+            dist.broadcast(buffer, 0)
         return buffer.numpy().tobytes()
+
+
+@contextmanager
+def _hearing_of_losses() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as trouble:
+        raise ProcessLost("one of the processes that fit together has gone") from trouble
 
 
 @contextmanager
