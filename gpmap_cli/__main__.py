@@ -12,6 +12,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,11 +27,39 @@ if TYPE_CHECKING:
 def main(words: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit status: 0 done, 2 the user's input is at fault, 1 anything else."""
     words = list(sys.argv[1:] if words is None else words)
+    if "RANK" in os.environ:
+        return _one_of_several(words)
+    return _answer(words)
+
+
+def _one_of_several(words: list[str]) -> int:
+    """A process that a launcher such as torchrun started: the first answers, the others help it."""
+    from gpmap_cli.commands.processes import announce_end, place
+
+    if place().size == 1:
+        return _answer(words)
+    if place().rank > 0:
+        from gpmap_cli.commands.following import follow
+
+        _prepare_process()
+        return follow()
+    try:
+        return _answer(words)
+    finally:
+        with suppress(KeyboardInterrupt):  # the others are being ended as well
+            announce_end()
+
+
+def _prepare_process() -> None:
     # Threads that wait for work must not spin: on a machine shared with other jobs, spinning made the steps of
     # small networks twenty times slower. Read once, when torch loads its OpenMP.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that nothing half-written is left behind
+
+
+def _answer(words: list[str]) -> int:
+    _prepare_process()
     try:
         status = _dispatch(words)
         sys.stdout.flush()

@@ -41,6 +41,10 @@ class FitFailed(RuntimeError):
     """A fit cannot go on (for instance a diverging loss): not the input's fault, but no bug either."""
 
 
+class ProcessLost(RuntimeError):
+    """One of the processes that fit together has gone, and the others cannot go on without it."""
+
+
 def one_line(text: str, limit: int = 600) -> str:
     """The text on one line, cut when somebody's file put a novel into a name."""
     flat = "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))

@@ -17,13 +17,16 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def stop_on_signals(stop: Stop) -> Iterator[None]:
-    """While inside, the first signal asks a fit that can save to stop; anything else is interrupted at once."""
+    """While inside, the first signal asks a fit that can save to stop; anything else is interrupted at once.
+
+    A second signal interrupts such a fit too, unless it may be the first once more (`stop.said_twice`).
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if stop.deferred and not stop.requested:
+        if stop.deferred and (stop.said_twice or not stop.requested):
             stop.requested = True
             return
         raise KeyboardInterrupt

@@ -11,20 +11,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gpmap_cli import models
 from gpmap_cli.commands.devices import choose_device
-from gpmap_cli.commands.fitting import fit_samples
+from gpmap_cli.commands.fitting import FitSamples, fit_samples
+from gpmap_cli.commands.processes import Helper, Team, team
 from gpmap_cli.commands.run_status import mark, run_to_the_end
 from gpmap_cli.commands.terminal import TerminalReporter, progress_bar, show_result
 from gpmap_cli.config.schema import Config, load_config
 from gpmap_cli.data_source import Source, open_source
 from gpmap_cli.dataset.contents import SPLIT_NAMES, Dataset
+from gpmap_cli.dataset.disk_genotypes import select_rows
 from gpmap_cli.dataset.splits import PAPER, Labels, make_split, split_hash, which_paper_split
 from gpmap_cli.errors import InputError
 from gpmap_cli.ld_pruning.dataset_pruning import prune
 from gpmap_cli.ld_pruning.deciding import ALL_SAMPLES, by_split, deciding_samples
 from gpmap_cli.ld_pruning.record import what_pruning_has_seen
+from gpmap_cli.ld_pruning.settings import Pruning
 from gpmap_cli.report.tables import run_table
 from gpmap_cli.run_dir.checkpoints import LastCheckpoint
 from gpmap_cli.run_dir.layout import COMPLETED, RUNNING, RunDirectory
@@ -32,7 +36,7 @@ from gpmap_cli.run_dir.model_tables import write_tables
 from gpmap_cli.run_dir.predictor import FittedPredictor
 from gpmap_cli.run_dir.provenance import peak_memory_mb, provenance
 from gpmap_cli.run_dir.results import score_parts, write_metric_files, write_prediction_std, write_predictions
-from gpmap_cli.training.context import FitContext, Stop
+from gpmap_cli.training.context import FitContext, Stop, World
 
 log = logging.getLogger("gpmap")
 
@@ -124,15 +128,14 @@ class _Run:
         run_to_the_end(self._train_and_score, show, self._directory, self._metrics, self._stop, "train")
 
     def _train_and_score(self) -> None:
+        shares_fit = models.model_class(self._config.model.name).shares_fit
+        done = self._directory.best_checkpoint.exists()
+        with team(self._config, self._directory.path, self._stop, shares_fit, done) as processes:
+            self._work(processes)
+
+    def _work(self, processes: Team) -> None:
         config, began = self._config, time.perf_counter()
-        dataset = self._source.load(config.root.genotype_bytes(_TIMES_HELD), self._directory.path)
-        if not dataset.environment_names:
-            raise InputError(f"data `{self._source.name}` have no phenotypes", "train on data with phenotypes")
-        needs_validation = models.model_class(config.model.name).needs_validation(config.model)
-        labels = make_split(config.split, dataset, config.root.seed, needs_validation)
-        if config.split.method == PAPER:
-            log.info("split=paper: %s", which_paper_split(dataset))
-        dataset = self._pruned(dataset, labels)
+        dataset, labels = _data(config, self._source, self._directory.path)
         self._seconds["load"] = time.perf_counter() - began
         self._metrics["seconds"]["load"] = self._seconds["load"]
         if dataset.noise_ceiling_r2:
@@ -142,14 +145,16 @@ class _Run:
         self._say(dataset, labels)
         model_class = models.model_class(config.model.name)
         device = choose_device(config.root.device, config.root.precision, model_class.needs_float64)
+        device = processes.device(device)
         facts = self._source.identity()
         self._directory.write_json(
-            "provenance.json", provenance(self._started, facts, split_hash(labels), device) | {"ended": None}
+            "provenance.json",
+            provenance(self._started, facts, split_hash(labels), device, processes.size) | {"ended": None},
         )
-        predictor = self._fitted(dataset, labels, device)
+        predictor, world = self._fitted(dataset, labels, device, processes)
         self._metrics["num_parameters"] = predictor.model.num_parameters
         began = time.perf_counter()
-        predicted = predictor.predict(dataset.genotypes, dataset.sample_covariates)
+        predicted = _predicted(predictor, dataset, world)
         parts = {name: labels == number for number, name in enumerate(SPLIT_NAMES)}
         self._metrics["splits"] = score_parts(
             dataset.phenotypes, predicted, parts, dataset.environment_names, config.root.seed
@@ -162,49 +167,26 @@ class _Run:
             if std is not None:
                 write_prediction_std(self._directory, dataset, names, std, split_names)
         self._seconds["evaluate"] = time.perf_counter() - began
-        self._directory.write_json("provenance.json", provenance(self._started, facts, split_hash(labels), device))
+        self._directory.write_json(
+            "provenance.json", provenance(self._started, facts, split_hash(labels), device, processes.size)
+        )
         self._metrics["status"] = COMPLETED
         self._metrics["peak_memory_mb"] = peak_memory_mb()
         write_metric_files(self._directory, self._metrics)
 
-    def _pruned(self, dataset: Dataset, labels: Labels) -> Dataset:
-        """The loci that LD pruning keeps, where it is asked for; says so when it has seen test samples' genotypes."""
-        pruning = self._config.prune
-        if pruning.is_on:
-            if pruning.split is not None:
-                deciding = deciding_samples(pruning, dataset)
-            else:
-                deciding = ALL_SAMPLES if pruning.rows == "all" else by_split(labels, "the run's", "the run's split")
-            dataset, said = prune(dataset, deciding, pruning, progress_bar, self._directory.path)
-            if pruning.split is not None and deciding.labels is not None:
-                dataset.splits[deciding.split] = deciding.labels
-            log.info("%s", said)
-        for line in what_pruning_has_seen(dataset, labels):
-            log.info("%s", line)
-        return dataset
-
-    def _fitted(self, dataset: Dataset, labels: Labels, device: str) -> FittedPredictor:
-        """Fit on the training rows, or read the fit that an interrupted run has already finished."""
+    def _fitted(self, dataset: Dataset, labels: Labels, device: str, processes: Team) -> tuple[FittedPredictor, World]:
+        """Fit on the training rows, or read the fit that an interrupted run has already finished; and who has it."""
         config, path = self._config, self._directory.best_checkpoint
         if path.exists():
             log.info("the fit is finished already")
-            return FittedPredictor.load(path, device, config.root.precision)
-        train, validation = (np.flatnonzero(labels == part) for part in (0, 1))
-        samples = fit_samples(dataset, train, validation, getattr(config.data, "factors", None) or ())
+            return FittedPredictor.load(path, device, config.root.precision), World()
+        samples = _fit_samples(config, dataset, labels)
         for line in samples.said:
             log.info("%s", line)
         model = models.model_class(config.model.name)(config.model)
         reporter = TerminalReporter(config.training.epochs)
-        context = FitContext(
-            seed=config.root.seed,
-            environment_names=dataset.environment_names,
-            training=config.training,
-            device=device,
-            precision=config.root.precision,
-            reporter=reporter,
-            checkpoints=LastCheckpoint(self._directory.path),
-            stop=self._stop,
-        )
+        context = _context(config, dataset, device, self._stop, processes, LastCheckpoint(self._directory.path))
+        context.reporter = reporter
         began, before = time.perf_counter(), self._seconds["fit"] or 0.0
         try:
             model.fit(samples.train, samples.validation, context)
@@ -217,7 +199,7 @@ class _Run:
         mark(self._directory, self._metrics, RUNNING)
         write_tables(self._directory, model.tables(), samples.locus_ids, dataset.environment_names, samples.scale)
         predictor.save(path)
-        return predictor
+        return predictor, context.world
 
     def _say(self, dataset: Dataset, labels: Labels) -> None:
         """The options in effect and what was kept, at the top of the log."""
@@ -235,6 +217,84 @@ class _Run:
             len(dataset.environment_names),
             missing,
         )
+
+
+def take_part(config: Config, scratch: Path, helper: Helper, stop: Stop) -> None:
+    """What another process than the first does of a run: the same data, its part of the fit and of the predictions."""
+    dataset, labels = _data(config, open_source(config.data, config.root.seed), scratch)
+    model_class = models.model_class(config.model.name)
+    device = helper.device(choose_device(config.root.device, config.root.precision, model_class.needs_float64))
+    samples = _fit_samples(config, dataset, labels)
+    context = _context(config, dataset, device, stop, helper, None)
+    model = model_class(config.model)
+    model.fit(samples.train, samples.validation, context)
+    _predicted(samples.predictor(model), dataset, context.world)
+
+
+def _data(config: Config, source: Source, scratch: Path) -> tuple[Dataset, Labels]:
+    """The samples, pruned where that is asked for, and which of them train, choose and test."""
+    dataset = source.load(config.root.genotype_bytes(_TIMES_HELD), scratch)
+    if not dataset.environment_names:
+        raise InputError(f"data `{source.name}` have no phenotypes", "train on data with phenotypes")
+    needs_validation = models.model_class(config.model.name).needs_validation(config.model)
+    labels = make_split(config.split, dataset, config.root.seed, needs_validation)
+    if config.split.method == PAPER:
+        log.info("split=paper: %s", which_paper_split(dataset))
+    return _pruned(config.prune, dataset, labels, scratch), labels
+
+
+def _pruned(pruning: Pruning, dataset: Dataset, labels: Labels, scratch: Path) -> Dataset:
+    """The loci that LD pruning keeps, where it is asked for; says so when it has seen test samples' genotypes."""
+    if pruning.is_on:
+        if pruning.split is not None:
+            deciding = deciding_samples(pruning, dataset)
+        else:
+            deciding = ALL_SAMPLES if pruning.rows == "all" else by_split(labels, "the run's", "the run's split")
+        dataset, said = prune(dataset, deciding, pruning, progress_bar, scratch)
+        if pruning.split is not None and deciding.labels is not None:
+            dataset.splits[deciding.split] = deciding.labels
+        log.info("%s", said)
+    for line in what_pruning_has_seen(dataset, labels):
+        log.info("%s", line)
+    return dataset
+
+
+def _fit_samples(config: Config, dataset: Dataset, labels: Labels) -> FitSamples:
+    train, validation = (np.flatnonzero(labels == part) for part in (0, 1))
+    return fit_samples(dataset, train, validation, getattr(config.data, "factors", None) or ())
+
+
+def _context(
+    config: Config, dataset: Dataset, device: str, stop: Stop, processes: Team, store: LastCheckpoint | None
+) -> FitContext:
+    """The circumstances of the fit, once all processes are ready for it."""
+    world = processes.begin(device)
+    return FitContext(
+        seed=config.root.seed,
+        environment_names=dataset.environment_names,
+        training=config.training,
+        device=device,
+        precision=config.root.precision,
+        checkpoints=processes.checkpoints(store),
+        stop=stop,
+        world=world,
+    )
+
+
+def _predicted(predictor: FittedPredictor, dataset: Dataset, world: World) -> NDArray[np.float64]:
+    """Predictions (N, E) of all samples, to which every process of the world gives its block."""
+    import torch
+
+    from gpmap_cli.training.problems import predict_together
+
+    def predict(rows: slice) -> torch.Tensor:
+        which = np.arange(rows.start, rows.stop)
+        covariates = {name: values[which] for name, values in dataset.sample_covariates.items()}
+        return torch.from_numpy(predictor.predict(select_rows(dataset.genotypes, which), covariates))
+
+    if world.size == 1:
+        return predictor.predict(dataset.genotypes, dataset.sample_covariates)
+    return predict_together(world, dataset.num_samples, predict).numpy()
 
 
 def _options(settings: Any) -> str:

@@ -34,6 +34,7 @@ class Attention(Model):
     """Attention over loci, fitted to one environment after the other."""
 
     name = "attention"
+    shares_fit = True
     settings: Settings
 
     def _fit(self, train: Samples, validation: Samples, context: FitContext) -> None:
@@ -51,7 +52,7 @@ class Attention(Model):
         batch, _ = context.training.batch_and_rate(num_examples)
         refuse_step_beyond_memory(
             f"{self.name}: a step of {batch} samples at {num_loci} loci",
-            PublishedAttention(num_loci, self.settings.embedding_dim).to(dtype).step_bytes(batch),
+            PublishedAttention(num_loci, self.settings.embedding_dim).to(dtype).step_bytes(context.batch_here(batch)),
             context.device,
         )
         parts = [DeviceGenotypes(part.genotypes, context.device, context.precision) for part in (train, validation)]
@@ -60,9 +61,8 @@ class Attention(Model):
             network = PublishedAttention(num_loci, self.settings.embedding_dim)
             network.draw(stream(context.seed, "weights", environment), context.training.initial_scale)
             network.to(context.device, dtype)
-            return OnePhenotype(
-                network, parts[0], train.phenotypes[:, environment], parts[1], validation.phenotypes[:, environment]
-            )
+            known, choosing = train.phenotypes[:, environment], validation.phenotypes[:, environment]
+            return OnePhenotype(network, parts[0], known, parts[1], choosing, context.world)
 
         self._weights = fit_each(context.environment_names, make, context)
 

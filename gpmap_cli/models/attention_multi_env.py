@@ -40,6 +40,7 @@ class AttentionMultiEnv(Model):
     name = "attention_multi_env"
     joint_environments = True
     can_start = True
+    shares_fit = True
     settings: Settings
 
     def _network(self, num_loci: int, num_slots: int) -> PublishedAttention:
@@ -73,7 +74,7 @@ class AttentionMultiEnv(Model):
         batch, _ = context.training.batch_and_rate(int((~np.isnan(train.phenotypes)).sum()))
         refuse_step_beyond_memory(
             f"{self.name}: a step of {batch} cells at {num_loci} loci",
-            self._network(num_loci, self._num_slots).to(dtype).step_bytes(batch),
+            self._network(num_loci, self._num_slots).to(dtype).step_bytes(context.batch_here(batch)),
             context.device,
         )
         parts = [DeviceGenotypes(part.genotypes, context.device, context.precision) for part in (train, validation)]
@@ -85,7 +86,7 @@ class AttentionMultiEnv(Model):
             else:
                 network.load_state_dict({name: torch.from_numpy(array) for name, array in begin_from.items()})
             network.to(context.device, dtype)
-            return EveryCell(network, parts[0], train.phenotypes, parts[1], validation.phenotypes)
+            return EveryCell(network, parts[0], train.phenotypes, parts[1], validation.phenotypes, context.world)
 
         (self._weights,) = fit_each([""], make, context)
 

@@ -28,6 +28,7 @@ class Model(ABC):
     name: ClassVar[str]
     needs_float64: ClassVar[bool] = False  # exact solvers do, whatever the precision of the run
     joint_environments: ClassVar[bool] = False  # what is learned in one environment serves the others
+    shares_fit: ClassVar[bool] = False  # several processes (`context.world`) fit together; else one of them does
     can_start: ClassVar[bool] = False  # a fit begins from the weights of another where it is given them
 
     @classmethod

@@ -62,6 +62,7 @@ class Transformer(Model):
     name = "transformer"
     joint_environments = True
     can_start = True
+    shares_fit = True
     settings: Settings
 
     def _network(self, num_loci: int, num_environments: int) -> Members:
@@ -102,7 +103,9 @@ class Transformer(Model):
         network = self._network(num_loci, self._num_environments).to(dtype)
         batch, _ = context.training.batch_and_rate(int((~np.isnan(train.phenotypes)).any(axis=1).sum()))
         refuse_step_beyond_memory(
-            f"{self.name}: a step of {batch} samples at {num_loci} loci", network.step_bytes(batch), context.device
+            f"{self.name}: a step of {batch} samples at {num_loci} loci",
+            network.step_bytes(context.batch_here(batch)),
+            context.device,
         )
         self._baseline = None if self.settings.linear == "none" else self._linear(train, context)
         parts = [DeviceGenotypes(part.genotypes, context.device, context.precision) for part in (train, validation)]
@@ -114,7 +117,8 @@ class Transformer(Model):
                 network.load_state_dict(self._begin_from(context.start))
             network.to(context.device)
             rows_at_once = network.prediction_batch()
-            return EveryEnvironment(network, parts[0], train.phenotypes, parts[1], validation.phenotypes, rows_at_once)
+            known, choosing = train.phenotypes, validation.phenotypes
+            return EveryEnvironment(network, parts[0], known, parts[1], choosing, rows_at_once, context.world)
 
         (self._weights,) = fit_each([""], make, context)
         self._network_share = np.ones(self._num_environments)

@@ -16,7 +16,9 @@ import gpmap_cli
 _PACKAGES = ("torch", "numpy", "pandas", "h5py", "hydra-core", "omegaconf")
 
 
-def provenance(started: datetime, data: dict[str, Any], split_sha256: str | None, device: str) -> dict[str, Any]:
+def provenance(
+    started: datetime, data: dict[str, Any], split_sha256: str | None, device: str, num_processes: int = 1
+) -> dict[str, Any]:
     """The content of `provenance.json`."""
     return {
         "gpmap_version": gpmap_cli.__version__,
@@ -30,6 +32,7 @@ def provenance(started: datetime, data: dict[str, Any], split_sha256: str | None
             "processor": _processor(),
             "num_cpus": os.cpu_count(),
             "device": device,
+            "num_processes": num_processes,
         },
         "data": data,
         "split_sha256": split_sha256,

@@ -61,6 +61,10 @@ class World:
     def sum(self, tensors: list[torch.Tensor]) -> None:
         """Replace every tensor by its sum over the processes."""
 
+    def block(self, num_rows: int) -> slice:
+        """Which of so many rows are this process's: neighbours, about as many as every other process has."""
+        return slice(num_rows * self.rank // self.size, num_rows * (self.rank + 1) // self.size)
+
 
 class Silent:
     """A reporter that says nothing."""
@@ -84,6 +88,7 @@ class Stop:
     def __init__(self) -> None:
         self.requested = False
         self.deferred = False
+        self.said_twice = False  # a launcher repeats what the terminal said: a second signal says nothing new
 
 
 @dataclass
@@ -100,3 +105,7 @@ class FitContext:
     stop: Stop = field(default_factory=Stop)
     world: World = field(default_factory=World)
     start: dict[str, NDArray] | None = None  # `Model.state()` of a fit with the same settings, to begin from
+
+    def batch_here(self, batch: int) -> int:
+        """How much of a batch is in the memory of one device: processes on CPUs share theirs."""
+        return -(-batch // self.world.size) if self.device.startswith("cuda") else batch

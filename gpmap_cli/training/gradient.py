@@ -151,6 +151,7 @@ class _Descent:
             self._progress.path = settle(self._progress.path)
         self._last_saved = time.monotonic()
         self._good = self._snapshot()
+        self._stop_shared = False
 
     def run(self) -> Arrays:
         """Go through the remaining epochs and return the weights of the best one."""
@@ -181,10 +182,10 @@ class _Descent:
             progress.loss_sum += loss
             progress.batch += 1
             self._context.reporter.step(progress.loss_sum / progress.batch)
-            if self._context.stop.requested or self._time_to_save():
+            if self._must_stop() or self._time_to_save():
                 progress.seconds += time.perf_counter() - began
                 self._save()
-                if self._context.stop.requested:
+                if self._must_stop():
                     raise Interrupted
                 began = time.perf_counter()
         progress.seconds += time.perf_counter() - began
@@ -220,26 +221,51 @@ class _Descent:
         return scheduled_rate(self._settings, self._top_rate, step, self._num_steps)
 
     def _step(self, examples: torch.Tensor, rate: float) -> float:
-        world = self._context.world
         self._optimizers.zero_grad()
-        errors, count = self._problem.loss(examples[world.rank :: world.size])
-        if world.size > 1:
-            counts = torch.tensor(float(count), dtype=torch.float64, device=errors.device)
-            world.sum([counts])
-            count = int(counts)
-        loss = errors / max(count, 1)
-        loss.backward()
-        loss = loss.detach()
-        parameters = list(self._network.parameters())
-        world.sum([loss, *(one.grad for one in parameters if one.grad is not None)])
+        if self._context.world.size > 1:
+            value = self._shared_gradients(examples)
+        else:
+            errors, count = self._problem.loss(examples)
+            loss = errors / max(count, 1)
+            loss.backward()
+            value = float(loss.detach())
         if self._settings.max_gradient_norm is not None:
-            torch.nn.utils.clip_grad_norm_(parameters, self._settings.max_gradient_norm)
-        value = float(loss)
+            torch.nn.utils.clip_grad_norm_(list(self._network.parameters()), self._settings.max_gradient_norm)
         self._refuse_divergence(value)
         self._optimizers.step(rate)
         if self._average:
             self._average.update()
         return value
+
+    def _shared_gradients(self, examples: torch.Tensor) -> float:
+        """Gradients and loss of a batch of which every process takes a part: one exchange for all of it.
+
+        How many phenotypes the others have is not known before, so all divide by the size of the batch first and
+        correct for it afterwards. With the sums travels who was asked to stop: all stop after the same step.
+        """
+        world, size = self._context.world, len(examples)
+        parameters = list(self._network.parameters())
+        facts = torch.zeros(3, dtype=parameters[0].dtype, device=parameters[0].device)
+        facts[2] = float(self._context.stop.requested)
+        mine = examples[world.rank :: world.size]
+        if len(mine):  # the last batch of an epoch may have fewer examples than there are processes
+            errors, count = self._problem.loss(mine)
+            loss = errors / size
+            loss.backward()
+            facts[0], facts[1] = loss.detach(), count
+        for one in parameters:
+            if one.grad is None:  # all processes must exchange the same tensors
+                one.grad = torch.zeros_like(one)
+        gradients = [one.grad for one in parameters if one.grad is not None]
+        world.sum([facts, *gradients])
+        loss_sum, count, stops = facts.tolist()
+        correction = size / max(count, 1)
+        torch._foreach_mul_(gradients, correction)
+        self._stop_shared = stops > 0
+        return loss_sum * correction
+
+    def _must_stop(self) -> bool:
+        return self._stop_shared if self._context.world.size > 1 else self._context.stop.requested
 
     def _refuse_divergence(self, loss: float | None, most: float = math.inf) -> None:
         """A loss that is no number, or beyond `most`, ends the fit; how it stood after the last epoch is kept."""
@@ -257,6 +283,7 @@ class _Descent:
     def _time_to_save(self) -> bool:
         return (
             self._context.checkpoints is not None
+            and self._context.world.rank == 0  # what only one of several processes does at a time of its own
             and time.monotonic() - self._last_saved >= self._settings.checkpoint_seconds
         )
 

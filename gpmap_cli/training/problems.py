@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from gpmap_cli.metrics import mean_r2, r2_score
 from gpmap_cli.training.batches import DeviceGenotypes
+from gpmap_cli.training.context import World
 
 # At most this many numbers in one (batch, tokens, tokens) tensor when predicting.
 _LARGEST_PREDICTION = 2**24
@@ -25,8 +26,9 @@ class OnePhenotype:
         phenotype: NDArray[np.float64],
         validation_genotypes: DeviceGenotypes,
         validation_phenotype: NDArray[np.float64],
+        world: World,
     ) -> None:
-        self.network = network
+        self.network, self._world = network, world
         like = next(network.parameters())
         self._rows = torch.from_numpy(np.flatnonzero(~np.isnan(phenotype))).to(like.device)
         self._phenotype = torch.from_numpy(phenotype).to(like.device, like.dtype)
@@ -39,7 +41,10 @@ class OnePhenotype:
         return ((self.network(self._genotypes[rows]) - self._phenotype[rows]) ** 2).sum(), len(rows)
 
     def validate(self) -> tuple[float | None, float | None]:
-        predicted = predict_in_batches(self.network, self._validation_genotypes).double().cpu().numpy()
+        def predict(rows: slice) -> torch.Tensor:
+            return predict_in_batches(self.network, self._validation_genotypes, rows=rows)
+
+        predicted = predict_together(self._world, len(self._validation_genotypes), predict).double().cpu().numpy()
         return loss_and_r2(self._validation_phenotype[:, None], predicted[:, None])
 
 
@@ -53,8 +58,9 @@ class EveryCell:
         phenotypes: NDArray[np.float64],
         validation_genotypes: DeviceGenotypes,
         validation_phenotypes: NDArray[np.float64],
+        world: World,
     ) -> None:
-        self.network = network
+        self.network, self._world = network, world
         like = next(network.parameters())
         rows, environments = np.nonzero(~np.isnan(phenotypes))
         self._rows = torch.from_numpy(rows).to(like.device)
@@ -69,11 +75,13 @@ class EveryCell:
         return ((predicted - self._phenotypes[examples]) ** 2).sum(), len(examples)
 
     def validate(self) -> tuple[float | None, float | None]:
-        columns = [
-            predict_in_batches(self.network, self._validation_genotypes, environment)
-            for environment in range(self._validation_phenotypes.shape[1])
-        ]
-        return loss_and_r2(self._validation_phenotypes, torch.stack(columns, dim=1).double().cpu().numpy())
+        def predict(rows: slice) -> torch.Tensor:
+            environments = range(self._validation_phenotypes.shape[1])
+            genotypes = self._validation_genotypes
+            return torch.stack([predict_in_batches(self.network, genotypes, one, rows) for one in environments], dim=1)
+
+        predicted = predict_together(self._world, len(self._validation_genotypes), predict)
+        return loss_and_r2(self._validation_phenotypes, predicted.double().cpu().numpy())
 
 
 class EveryEnvironment:
@@ -91,8 +99,9 @@ class EveryEnvironment:
         validation_genotypes: DeviceGenotypes,
         validation_phenotypes: NDArray[np.float64],
         rows_at_once: int,
+        world: World,
     ) -> None:
-        self.network, self._rows_at_once = network, rows_at_once
+        self.network, self._rows_at_once, self._world = network, rows_at_once, world
         like = next(network.parameters())
         self._rows = torch.from_numpy(np.flatnonzero((~np.isnan(phenotypes)).any(axis=1))).to(like.device)
         known = ~np.isnan(phenotypes)
@@ -110,37 +119,62 @@ class EveryEnvironment:
         return errors.sum() / len(predicted), int(self._num_known[rows].sum())
 
     def validate(self) -> tuple[float | None, float | None]:
-        predicted = predict_jointly(self.network, self._validation_genotypes, self._rows_at_once).double().cpu().numpy()
-        return loss_and_r2(self._validation_phenotypes, predicted)
+        def predict(rows: slice) -> torch.Tensor:
+            return predict_jointly(self.network, self._validation_genotypes, self._rows_at_once, rows)
+
+        predicted = predict_together(self._world, len(self._validation_genotypes), predict)
+        return loss_and_r2(self._validation_phenotypes, predicted.double().cpu().numpy())
 
 
-def predict_jointly(network: torch.nn.Module, genotypes: DeviceGenotypes, rows_at_once: int) -> torch.Tensor:
-    """Predictions (N, E) of all samples: the mean over the network's members."""
+def predict_together(world: World, num_rows: int, predict: Callable[[slice], torch.Tensor]) -> torch.Tensor:
+    """Predictions (N, ...) of all rows, of which every process of the world computes a block and hears the rest."""
+    if world.size == 1 or num_rows < world.size:
+        return predict(slice(0, num_rows))
+    rows = world.block(num_rows)
+    part = predict(rows)
+    whole = part.new_zeros((num_rows, *part.shape[1:]))
+    whole[rows] = part
+    world.sum([whole])
+    return whole
+
+
+def predict_jointly(
+    network: torch.nn.Module, genotypes: DeviceGenotypes, rows_at_once: int, rows: slice | None = None
+) -> torch.Tensor:
+    """Predictions (N, E) of all samples, or of these neighbouring ones: the mean over the network's members."""
     with torch.no_grad():
-        parts = [
-            network(genotypes[slice(start, start + rows_at_once)]).mean(dim=0)
-            for start in range(0, len(genotypes), rows_at_once)
-        ]
-    return torch.cat(parts)
+        return torch.cat([network(genotypes[part]).mean(dim=0) for part in _parts(genotypes, rows, rows_at_once)])
 
 
 def predict_in_batches(
-    network: torch.nn.Module, genotypes: DeviceGenotypes, environment: int | None = None
+    network: torch.nn.Module,
+    genotypes: DeviceGenotypes,
+    environment: int | None = None,
+    rows: slice | None = None,
 ) -> torch.Tensor:
-    """Predictions (N,) of all samples, in batches as large as memory reasonably allows (or as the network says)."""
+    """Predictions (N,) of all samples, or of these neighbouring ones, in batches as large as memory allows.
+
+    A network that knows better how many samples to take at once says so (`prediction_batch`).
+    """
     step = max(1, min(4096, _LARGEST_PREDICTION // (genotypes.num_loci + 1) ** 2))
     asked: Callable[[], int] | None = getattr(network, "prediction_batch", None)
     if asked is not None:
         step = asked()
     parts = []
     with torch.no_grad():
-        for start in range(0, len(genotypes), step):
-            batch = genotypes[slice(start, start + step)]
+        for part in _parts(genotypes, rows, step):
+            batch = genotypes[part]
             if environment is None:
                 parts.append(network(batch))
             else:
                 parts.append(network(batch, torch.full((len(batch),), environment, device=batch.device)))
     return torch.cat(parts)
+
+
+def _parts(genotypes: DeviceGenotypes, rows: slice | None, step: int) -> list[slice]:
+    """The rows, all unless given, in parts of at most `step`."""
+    start, stop = (0, len(genotypes)) if rows is None else (rows.start, rows.stop)
+    return [slice(first, min(first + step, stop)) for first in range(start, stop, step)]
 
 
 def loss_and_r2(observed: NDArray, predicted: NDArray) -> tuple[float | None, float | None]:
