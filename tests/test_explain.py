@@ -20,7 +20,8 @@ from gpmap_cli.data_source import SimulatedSource
 from gpmap_cli.dataset.coding import PhenotypeScale
 from gpmap_cli.errors import InputError
 from gpmap_cli.explain.differences import Effects, Substitutions, most_influential, plan
-from gpmap_cli.explain.scores import score_environment, symmetric_attention
+from gpmap_cli.explain.higher_orders import candidate_sets
+from gpmap_cli.explain.scores import score_environment, score_sets, symmetric_attention
 from gpmap_cli.explain.true_terms import TrueTerms, Truth
 from gpmap_cli.metrics import auroc
 from gpmap_cli.run_dir.predictor import FittedPredictor
@@ -143,6 +144,52 @@ def test_differences_are_those_of_corners_predicted_one_by_one(monkeypatch, ploi
         np.testing.assert_allclose(effects.std_error, differences.std(axis=0, ddof=1) / 3, atol=1e-12)
         np.testing.assert_allclose(effects.rms, np.sqrt((differences**2).mean(axis=0)), atol=1e-12)
     np.testing.assert_array_equal(genotypes, before)
+
+
+@pytest.mark.parametrize("ploidy", [1, 2])
+def test_third_differences_are_those_of_corners_predicted_one_by_one(monkeypatch, ploidy):
+    monkeypatch.setattr("gpmap_cli.explain.differences._MOST_CORNERS", 20)
+    genotypes, weights = draw(8, ploidy=ploidy), np.random.default_rng(3).normal(size=(6, 2))
+
+    def function(some):
+        return np.exp(coded(some, ploidy) @ weights / 2)
+
+    sets, which = np.array([[0, 2, 5], [1, 2, 3], [3, 4, 5]]), np.array([0, 2, 3, 7])
+    found = substitutions(function, genotypes, ploidy).set_effects(sets, which)
+    for at, loci in enumerate(sets):
+        total = 0
+        for sides in np.ndindex(2, 2, 2):
+            changed = genotypes[which].copy()
+            changed[:, loci] = np.array(sides) * ploidy
+            total = total + (-1) ** (3 - sum(sides)) * function(changed)
+        np.testing.assert_allclose(found.mean[at], total.mean(axis=0), atol=1e-12)
+        np.testing.assert_allclose(found.rms[at], np.sqrt((total**2).mean(axis=0)), atol=1e-12)
+    every = np.array(list(combinations(range(6), 3)))
+    of_product = substitutions(third_order, draw()).set_effects(every, np.arange(60))
+    expected = [8.0 if tuple(loci) == (1, 2, 4) else 0.0 for loci in every]
+    np.testing.assert_allclose(of_product.mean[:, 0], expected, atol=1e-12)
+
+
+def test_sets_are_grown_from_strong_pairs():
+    rng = np.random.default_rng(1)
+    strength = np.triu(rng.random((9, 9)), 1)
+    strength += strength.T
+    weakest = {loci: min(strength[pair] for pair in combinations(loci, 2)) for loci in combinations(range(9), 4)}
+    expected = sorted(weakest, key=lambda loci: -weakest[loci])[:7]
+    assert candidate_sets(strength, 4, 7).tolist() == [list(loci) for loci in expected]
+    assert len(candidate_sets(strength, 3, 1000)) == 84
+
+
+def test_scores_of_sets_by_hand():
+    truth = truth_example()
+    truth.terms[4] = TrueTerms(np.array([[0, 1, 2, 4]]), np.array([[1.0]]))
+    # (1, 2, 3) is true; (0, 1, 2) is in a term of order 4 and counts for nothing; of 5 others one was looked at.
+    sets = np.array([[0, 1, 2], [0, 1, 3], [1, 2, 3]])
+    np.testing.assert_array_equal(truth.lowest_order(0, sets), [4, np.nan, 3])
+    np.testing.assert_array_equal(truth.lowest_order(0, np.array([[1, 2], [0, 1], [1, 4], [3, 4]])), [3, 2, 4, np.nan])
+    found = score_sets(truth, 0, sets, effects_of([3, 2, 1]), 5, 1.0)
+    assert (found["num_true"], found["num_other"], found["num_true_looked_at"]) == (1, 10 - 1 - 4, 1)
+    assert found["auroc_rms"] == pytest.approx(4 / 5)
 
 
 def test_haploid_calls_cost_one_prediction_for_a_pair():
@@ -362,7 +409,7 @@ def read(path):
 def test_the_command_leaves_tables_maps_figures_and_scores(gpmap, tmp_path):
     words = ("data.num_loci=8", "data.num_samples=600", "data.order=2", "data.environments=[23C,30C]")
     assert gpmap("train", "model=pairwise", *words, "hydra.run.dir=fit").returncode == 0
-    result = gpmap("explain", "run=fit", "rows=test", "num_genotypes=40", "hydra.run.dir=out")
+    result = gpmap("explain", "run=fit", "rows=test", "num_genotypes=40", "order=3", "hydra.run.dir=out")
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[-1] == "out"
     assert "by RMS" in result.stdout
@@ -373,6 +420,7 @@ def test_the_command_leaves_tables_maps_figures_and_scores(gpmap, tmp_path):
     ]
     assert len(pairs) == 2 * 28
     assert len(effects) == 2 * 8
+    assert len(read(out / "order_3.csv.gz")) == 2 * 56
     assert (pairs.groupby("environment")["rms"].diff().dropna() <= 0).all()
     np.testing.assert_allclose(pairs["effect"], 4 * pairs["coefficient"], rtol=1e-6)
     metrics = json.loads((out / "metrics.json").read_text())
@@ -393,6 +441,10 @@ def test_the_command_leaves_tables_maps_figures_and_scores(gpmap, tmp_path):
     } <= names
     assert "attention_maps.npz" not in names
     assert yaml.safe_load((out / "config.yaml").read_text())["command"] == "explain"
+    # A report on everything below a directory passes over it: it scores no phenotype.
+    report = gpmap("report", ".", "hydra.run.dir=report")
+    assert report.returncode == 0, report.stderr
+    assert "unreadable" not in report.stdout
 
 
 def test_the_command_on_other_data_of_which_no_truth_is_known(gpmap, tmp_path):

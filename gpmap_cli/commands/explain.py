@@ -17,13 +17,14 @@ from gpmap_cli.config.schema import Config
 from gpmap_cli.dataset.contents import SPLIT_NAMES, Dataset
 from gpmap_cli.dataset.disk_genotypes import StoredGenotypes, select_rows
 from gpmap_cli.errors import InputError
-from gpmap_cli.explain.differences import Plan, Predict, Substitutions, most_influential, plan
+from gpmap_cli.explain.differences import Effects, Plan, Predict, Substitutions, most_influential, pair_strength, plan
+from gpmap_cli.explain.higher_orders import MOST_GENOTYPES, candidate_sets, sets_that_fit
 from gpmap_cli.explain.learned import Learned
-from gpmap_cli.explain.scores import score_environment, symmetric_attention
+from gpmap_cli.explain.scores import score_environment, score_sets, symmetric_attention
 from gpmap_cli.explain.true_terms import Truth
 from gpmap_cli.random_streams import stream
 from gpmap_cli.report.explain_figures import MOST_PANELS, draw_learned
-from gpmap_cli.report.explain_tables import attention_columns, effects_columns, pairs_columns, shown
+from gpmap_cli.report.explain_tables import attention_columns, effects_columns, pairs_columns, sets_columns, shown
 from gpmap_cli.run_dir.layout import COMPLETED, RunDirectory, RunLog
 from gpmap_cli.run_dir.model_tables import write_table
 from gpmap_cli.run_dir.predictor import FittedPredictor
@@ -61,10 +62,12 @@ def run(config: Config, path: Path) -> None:
             log.info("the model came without names: loci match by order")
         say_covariates(predictor, dataset)
         loaded = time.perf_counter()
-        found, num_predictions = _learn(predictor, dataset, genotypes, chosen, todo, truth)
+        found, num_predictions = _learn(root, predictor, dataset, genotypes, chosen, todo, truth)
         scores = _scores(found)
         write_table(directory, "effects", effects_columns(found))
         write_table(directory, "pairs", pairs_columns(found, root.num_pairs))
+        for order in found.sets:
+            write_table(directory, f"order_{order}", sets_columns(found, order))
         attention = attention_columns(found, root.num_pairs)
         if found.attention is not None and attention is not None:
             write_table(directory, "attention", attention)
@@ -150,6 +153,7 @@ def _locus_ids(predictor: FittedPredictor, dataset: Dataset) -> NDArray:
 
 
 def _learn(
+    root: Any,
     predictor: FittedPredictor,
     dataset: Dataset,
     genotypes: StoredGenotypes,
@@ -161,13 +165,15 @@ def _learn(
     covariates = {name: values[chosen] for name, values in dataset.sample_covariates.items()}
     predict = _predict_with(predictor, covariates)
     num_loci = backgrounds.shape[1]
-    with progress_bar("substitutions", todo.num_predictions, "genotype") as advance:
+    most = todo.num_predictions + (root.order - 2) * root.num_predictions
+    with progress_bar("substitutions", most, "genotype") as advance:
         substitutions = Substitutions(predict, backgrounds, predictor.coding.ploidy, advance)
         main = substitutions.main_effects()
         loci = most_influential(main, predictor.scale.std, todo.num_loci)
         if len(loci) < num_loci:
             log.info("pairs: of the %d loci of %d that change the phenotype most (num_loci)", len(loci), num_loci)
         pairs = substitutions.pair_effects(loci)
+        sets = _higher_orders(substitutions, pairs, loci, predictor.scale.std, root)
     log.info("%d predictions", substitutions.num_predictions)
     ids = _locus_ids(predictor, dataset)
     place = {locus: column for column, locus in enumerate(dataset.locus_ids.tolist())}
@@ -186,8 +192,23 @@ def _learn(
         pairs,
         predictor.attention_maps(backgrounds, covariates),
         truth,
+        sets,
     )
     return found, substitutions.num_predictions
+
+
+def _higher_orders(
+    substitutions: Substitutions, pairs: Effects, loci: NDArray[np.intp], std: NDArray[np.float64], root: Any
+) -> dict[int, tuple[NDArray[np.intp], Effects]]:
+    """Sets of three loci, and of four, whose pairs are strong, in some of the genotypes: as many as are paid for."""
+    found = {}
+    strength = pair_strength(pairs, std, len(loci))
+    which = np.unique(np.linspace(0, substitutions.num_genotypes - 1, MOST_GENOTYPES).astype(np.intp))
+    for order in range(3, min(root.order, len(loci)) + 1):
+        sets = loci[candidate_sets(strength, order, sets_that_fit(order, len(which), root.num_predictions))]
+        log.info("order %d: %d sets of loci in %d genotypes", order, len(sets), len(which))
+        found[order] = (sets, substitutions.set_effects(sets, which))
+    return found
 
 
 def _predict_with(predictor: FittedPredictor, covariates: dict[str, NDArray[np.float64]]) -> Predict:
@@ -210,6 +231,10 @@ def _scores(found: Learned) -> dict[str, Any]:
                 attention = symmetric_attention(found.attention, environment, found.num_loci)
             std = float(found.std[environment])
             scores[name] = score_environment(truth, environment, found.main, found.pairs, found.loci, attention, std)
+            scores[name]["sets"] = {
+                str(order): score_sets(truth, environment, sets, effects, found.num_loci, std)
+                for order, (sets, effects) in found.sets.items()
+            }
     return scores
 
 

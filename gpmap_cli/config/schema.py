@@ -84,6 +84,7 @@ class ExplainRoot(MemoryLimited):
     num_loci: int | None = setting(None, minimum=2)
     num_predictions: int = setting(1_000_000, minimum=1)
     num_pairs: int = setting(100_000, minimum=1)
+    order: int = setting(2, minimum=2, maximum=4)
     seed: int = setting(0, minimum=0, maximum=2**63 - 1)
     device: Device = "auto"
     precision: Precision | None = None

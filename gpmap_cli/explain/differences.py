@@ -67,6 +67,10 @@ class Substitutions:
         whole = np.arange(len(backgrounds))
         self._as_they_are = self._predicted(backgrounds, whole)
 
+    @property
+    def num_genotypes(self) -> int:
+        return len(self._backgrounds)
+
     def main_effects(self) -> Effects:
         """D_l of all loci, (L, E)."""
         num_genotypes, num_loci = self._backgrounds.shape
@@ -100,6 +104,29 @@ class Substitutions:
                 differences += corner if side == other else -corner
             parts.append(Effects.over(differences))
         return Effects.joined(parts) if parts else Effects(*(np.zeros((0, num_environments)) for _ in range(3)))
+
+    def set_effects(self, sets: NDArray[np.intp], which: NDArray[np.intp]) -> Effects:
+        """k-th differences of sets of k loci (S, k), in these of the backgrounds: (S, E).
+
+        The sum over all 2^k corners of f, with a minus for each locus that has the reference allele.
+        """
+        order, num_environments = sets.shape[1], self._as_they_are.shape[1]
+        backgrounds = self._backgrounds[which]
+        step = max(1, _MOST_CORNERS // (len(which) * num_environments))
+        parts = []
+        for start in range(0, len(sets), step):
+            part = sets[start : start + step]
+            is_there = [backgrounds[:, part] == allele for allele in self._alleles]
+            differences = np.zeros((len(which), len(part), num_environments))
+            for sides in np.ndindex(*[2] * order):
+                is_known = np.all([is_there[side][:, :, at] for at, side in enumerate(sides)], axis=0)
+                corner = np.repeat(self._as_they_are[which][:, None], len(part), axis=1)
+                row, at_set = np.nonzero(~is_known)
+                changes = [(part[at_set, at], side) for at, side in enumerate(sides)]
+                corner[row, at_set] = self._substituted(which[row], changes)
+                differences += corner if (order - sum(sides)) % 2 == 0 else -corner
+            parts.append(Effects.over(differences))
+        return Effects.joined(parts)
 
     def _singles(self, loci: NDArray[np.intp]) -> NDArray[np.float64]:
         """Predictions with each locus set to the reference and to the alternative allele, (G, loci, 2, E)."""
@@ -167,6 +194,16 @@ def plan(
         fitting = most_predictions // cost(num_pair_loci)
         num_genotypes = max(2, min(_MOST_GENOTYPES, num_available, fitting))
     return Plan(num_genotypes, num_pair_loci, num_genotypes * cost(num_pair_loci))
+
+
+def pair_strength(pairs: Effects, scale: NDArray[np.float64], num_loci: int) -> NDArray[np.float64]:
+    """RMS of the second difference of each pair of K loci, in units of `scale` (E,), the largest over environments.
+
+    (K, K), symmetric.
+    """
+    strength = np.zeros((num_loci, num_loci))
+    strength[np.triu_indices(num_loci, k=1)] = (pairs.rms / scale).max(axis=1)
+    return strength + strength.T
 
 
 def most_influential(main: Effects, scale: NDArray[np.float64], number: int) -> NDArray[np.intp]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ class Learned:
 
     main: of all loci. pairs: of all pairs of `loci` (K,), which are column numbers of the model's loci. std: (E,) of
     the training phenotypes. attention: by layer, (A, heads, T, T), or None. truth: where the data were simulated.
+    sets: by epistasis order k above 2, the sets of loci (S, k) that were looked at, and their k-th differences.
     """
 
     locus_ids: NDArray[np.str_]
@@ -30,6 +31,7 @@ class Learned:
     pairs: Effects
     attention: dict[str, NDArray] | None
     truth: Truth | None
+    sets: dict[int, tuple[NDArray[np.intp], Effects]] = field(default_factory=dict)
 
     @property
     def num_loci(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import comb
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,27 @@ def score_environment(
         found["2"]["effect_r"] = pearson_r(true_effects, estimated)
         found["2"]["effect_r_true_pairs"] = pearson_r(true_effects[is_true], estimated[is_true])
     return {"effects": _score_main(truth, environment, main, least), "pairs": found}
+
+
+def score_sets(
+    truth: Truth, environment: int, sets: NDArray[np.intp], effects: Effects, num_loci: int, std: float
+) -> dict[str, Any]:
+    """AUROC of one environment for sets of k loci (S, k), ascending, being the loci of a true term of order k.
+
+    The others are in no term together; those that were not looked at score below all that were.
+    """
+    size = sets.shape[1]
+    lowest = truth.lowest_order(environment, sets)
+    by_order = truth.num_sets(environment, size)
+    num_true, num_in_any = by_order.get(size, 0), sum(by_order.values())
+    num_false = comb(num_loci, size) - num_in_any
+    kept = np.isnan(lowest) | (lowest == size)
+    true = lowest[kept] == size
+    found: dict[str, Any] = {"num_true": num_true, "num_other": num_false, "num_true_looked_at": int(true.sum())}
+    for name, values in (("rms", effects.rms), ("mean", np.abs(effects.mean))):
+        score = _above(values[kept, environment], ROUNDING * std)
+        found[f"auroc_{name}"] = _auroc(true, score, num_true, num_false)
+    return found
 
 
 def _score_main(truth: Truth, environment: int, main: Effects, least: float) -> dict[str, Any]:

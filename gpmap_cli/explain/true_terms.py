@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +56,30 @@ class Truth:
                         together[loci[:, one], loci[:, other]] = True
             found[order] = together
         return found
+
+    def lowest_order(self, environment: int, sets: NDArray[np.intp]) -> NDArray[np.float64]:
+        """The lowest order of a term that has all loci of each set (S, k), (S,); NaN where there is none."""
+        size = sets.shape[1]
+        lowest = np.full(len(sets), np.nan)
+        for order in sorted(self.orders(environment), reverse=True):
+            if order >= size:
+                whole = {part for term in self._sorted_terms(order, environment) for part in combinations(term, size)}
+                lowest[[tuple(one) in whole for one in sets.tolist()]] = order
+        return lowest
+
+    def num_sets(self, environment: int, size: int) -> dict[int, int]:
+        """How many sets of `size` loci are together in a term, by the lowest order of such a term."""
+        found: dict[int, int] = {}
+        before: set[tuple[int, ...]] = set()
+        for order in self.orders(environment):
+            if order >= size:
+                parts = {part for term in self._sorted_terms(order, environment) for part in combinations(term, size)}
+                found[order] = len(parts - before)
+                before |= parts
+        return found
+
+    def _sorted_terms(self, order: int, environment: int) -> list[tuple[int, ...]]:
+        return [tuple(term) for term in np.sort(self.terms[order].acting(environment), axis=1).tolist()]
 
     def pair_effects(self, environment: int, num_loci: int) -> NDArray[np.float64]:
         """True second differences (L, L) by the terms of order 2 alone; zero where there is none."""

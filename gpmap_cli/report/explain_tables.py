@@ -70,6 +70,30 @@ def pairs_columns(found: Learned, most: int) -> Columns:
     return _stacked(found, of)
 
 
+def sets_columns(found: Learned, order: int) -> Columns:
+    """Of sets of `order` loci in every environment, by RMS: their differences of that order.
+
+    `coefficient` is the effect over 2^order: that of the product of the loci coded -1/+1.
+    """
+    sets, effects = found.sets[order]
+
+    def of(environment: int) -> Columns:
+        by_rms = _strongest(effects.rms[:, environment], len(sets))
+        columns: Columns = {
+            f"locus_{at + 1}" if at else "locus": found.locus_ids[sets[by_rms, at]] for at in range(order)
+        }
+        for name, values in (("effect", effects.mean), ("std_error", effects.std_error), ("rms", effects.rms)):
+            columns[name] = values[by_rms, environment]
+        columns["coefficient"] = columns["effect"] / 2**order
+        if found.truth is not None:
+            truth = found.truth_of(environment)
+            unknown = np.full(len(sets), np.nan)
+            columns["true_order"] = unknown if truth is None else truth.lowest_order(environment, sets)[by_rms]
+        return columns
+
+    return _stacked(found, of)
+
+
 def attention_columns(found: Learned, most: int) -> Columns | None:
     """Which locus takes how much from which other one, the mean over layers and heads, the strongest `most`.
 
@@ -100,34 +124,41 @@ def lowest_order(found: Learned, environment: int) -> NDArray[np.float64]:
 
 
 def shown(found: Learned, scores: Mapping[str, Any]) -> str:
-    """The strongest pairs, and how well pairs are told apart where the truth is known. scores: by environment."""
-    columns = pairs_columns(found, _MOST_SHOWN)
-    scale = dict(zip(found.environment_names, found.std, strict=True))
-    in_std = columns["rms"] / np.array([scale[name] for name in columns["environment"]])
-    keys = ["locus", "locus_2", "environment"]
-    numbers = ["effect", "std_error", "rms"]
-    with_order = "true_order" in columns
-    rows = [
-        [setting_text(clean(str(columns[key][at]))) for key in keys]
-        + [f"{columns[key][at]:.4g}" for key in numbers]
-        + ([_order(columns["true_order"][at])] if with_order else [])
-        for at in np.argsort(-in_std, kind="stable")[:_MOST_SHOWN]
-        if in_std[at] >= ROUNDING
-    ]
-    header = [*keys, "pair effect", "std error", "RMS", *(["true order"] if with_order else [])]
+    """The strongest pairs and sets, and how well they tell the truth where it is known. scores: by environment."""
     over = f"{len(found.pairs.mean)} pairs, over {found.num_genotypes} genotypes"
-    if rows:
-        lines = [f"strongest of {over}", *aligned(header, rows, num_left=3)]
-    else:
-        lines = [f"no pair effect in {over}: the model is additive"]
+    lines = _strongest_lines(found, pairs_columns(found, _MOST_SHOWN), over)
+    for order, (sets, _) in found.sets.items():
+        lines += ["", *_strongest_lines(found, sets_columns(found, order), f"{len(sets)} sets of {order} loci")]
     if scores:
         lines += ["", "AUROC for pairs that are together in a true term", *_pair_lines(scores)]
+        lines += _set_lines(scores)
         lines += [
             "",
             "AUROC for loci: additive by mean, in any true term by RMS",
             *_locus_lines(scores, found.num_loci),
         ]
     return "\n".join(lines)
+
+
+def _strongest_lines(found: Learned, columns: Columns, what: str) -> list[str]:
+    """The strongest over all environments, which are compared in standard deviations of the phenotype."""
+    scale = dict(zip(found.environment_names, found.std, strict=True))
+    in_std = columns["rms"] / np.array([scale[name] for name in columns["environment"]])
+    keys = [*(name for name in columns if name.startswith("locus")), "environment"]
+    order = ["true_order"] if "true_order" in columns else []
+    rows = [
+        [
+            *(setting_text(clean(str(columns[key][at]))) for key in keys),
+            *(f"{columns[key][at]:.4g}" for key in ("effect", "std_error", "rms")),
+            *(_order(columns[key][at]) for key in order),
+        ]
+        for at in np.argsort(-in_std, kind="stable")[:_MOST_SHOWN]
+        if in_std[at] >= ROUNDING
+    ]
+    if not rows:
+        return [f"no effect beyond rounding in {what}"]
+    header = [*keys, "effect", "std error", "RMS", *(["true order"] if order else [])]
+    return [f"strongest of {what}", *aligned(header, rows, num_left=len(keys))]
 
 
 def _pair_lines(scores: Mapping[str, Any]) -> list[str]:
@@ -141,6 +172,20 @@ def _pair_lines(scores: Mapping[str, Any]) -> list[str]:
     ]
     header = ["environment", "order", "true pairs", "by RMS", "by mean", "by attention", "r of effects"]
     return _without_empty(header, rows, 3)
+
+
+def _set_lines(scores: Mapping[str, Any]) -> list[str]:
+    rows = [
+        [
+            *(setting_text(clean(name)), order, f"{one['num_true']} of {one['num_true'] + one['num_other']}"),
+            *(str(one["num_true_looked_at"]), _number(one["auroc_rms"]), _number(one["auroc_mean"])),
+        ]
+        for name, found in scores.items()
+        for order, one in found["sets"].items()
+        if one["num_true"]
+    ]
+    header = ["environment", "order", "true sets", "looked at", "by RMS", "by mean"]
+    return ["", "AUROC for sets of loci of a true term", *_without_empty(header, rows, 3)] if rows else []
 
 
 def _locus_lines(scores: Mapping[str, Any], num_loci: int) -> list[str]:

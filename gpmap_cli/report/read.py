@@ -81,11 +81,13 @@ class Run:
 
 
 def read_run(directory: Path) -> Run | None:
-    """The run in this directory, or None when it holds none (simulations and predictions score nothing)."""
+    """The run in this directory, or None when it holds none (simulations, predictions and explanations score no phenotype)."""
     has_metrics, has_config = ((directory / name).is_file() for name in ("metrics.json", "config.yaml"))
     if not has_metrics and not has_config:
         return None
     config, problems = _read_config(directory / "config.yaml")
+    if config.get("command") == "explain":
+        return None
     if not has_metrics:
         if not problems and not ("model.name" in config and any(key.startswith("training.") for key in config)):
             return None
