@@ -1,4 +1,4 @@
-"""What a predictor has learned: differences of known functions, attention maps, scores, the command `gpmap explain`."""
+"""What a predictor has learned: differences of known functions; the command `gpmap explain`."""
 
 from __future__ import annotations
 
@@ -10,50 +10,11 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 import yaml
-from conftest import make_samples, split_samples
-from sklearn.metrics import roc_auc_score
+from explain_examples import coded, draw, predictor_of, substitutions
 
-from gpmap_cli import models
-from gpmap_cli.data_source import SimulatedSource
-from gpmap_cli.dataset.coding import PhenotypeScale
-from gpmap_cli.errors import InputError
-from gpmap_cli.explain.differences import Effects, Substitutions, most_influential, plan
+from gpmap_cli.explain.differences import Substitutions, most_influential, plan
 from gpmap_cli.explain.higher_orders import candidate_sets
-from gpmap_cli.explain.scores import score_environment, score_sets, symmetric_attention
-from gpmap_cli.explain.true_terms import TrueTerms, Truth
-from gpmap_cli.metrics import auroc
-from gpmap_cli.run_dir.predictor import FittedPredictor
-from gpmap_cli.simulate.settings import SimulatedData
-from gpmap_cli.simulate.true_terms import true_terms
-from gpmap_cli.simulate.yeast_settings import YeastSyntheticData
-from gpmap_cli.training.context import FitContext
-from gpmap_cli.training.settings import TrainingSettings
-
-QUICK = TrainingSettings("test", epochs=1, batch_size=32, learning_rate=0.01, initial_scale=0.3)
-
-
-def predictor_of(name, scale=(3.0, 0.5), ploidy=1, **settings):
-    """A model fitted to simulated samples at 6 loci, and their genotypes."""
-    train, validation = split_samples(make_samples(150, ploidy=ploidy))
-    model = models.model_class(name)(models.settings_class(name)(**settings))
-    model.fit(train, validation, FitContext(3, ("e0", "e1"), QUICK, precision="float64"))
-    units = PhenotypeScale(np.array([1.0, 2.0]), np.array(scale))
-    ids = tuple(f"l{number}" for number in range(6))
-    return FittedPredictor(model, train.genotypes.coding, units, ids, ("e0", "e1")), train.genotypes.stored
-
-
-def substitutions(function, genotypes, ploidy=1):
-    return Substitutions(lambda some, which: function(some), genotypes, ploidy)
-
-
-def coded(genotypes, ploidy=1):
-    return 2.0 * genotypes / ploidy - 1
-
-
-def draw(num_genotypes=60, num_loci=6, ploidy=1, seed=1):
-    return np.random.default_rng(seed).integers(0, ploidy + 1, (num_genotypes, num_loci)).astype(np.int8)
 
 
 @pytest.mark.parametrize("ploidy", [1, 2])
@@ -180,18 +141,6 @@ def test_sets_are_grown_from_strong_pairs():
     assert len(candidate_sets(strength, 3, 1000)) == 84
 
 
-def test_scores_of_sets_by_hand():
-    truth = truth_example()
-    truth.terms[4] = TrueTerms(np.array([[0, 1, 2, 4]]), np.array([[1.0]]))
-    # (1, 2, 3) is true; (0, 1, 2) is in a term of order 4 and counts for nothing; of 5 others one was looked at.
-    sets = np.array([[0, 1, 2], [0, 1, 3], [1, 2, 3]])
-    np.testing.assert_array_equal(truth.lowest_order(0, sets), [4, np.nan, 3])
-    np.testing.assert_array_equal(truth.lowest_order(0, np.array([[1, 2], [0, 1], [1, 4], [3, 4]])), [3, 2, 4, np.nan])
-    found = score_sets(truth, 0, sets, effects_of([3, 2, 1]), 5, 1.0)
-    assert (found["num_true"], found["num_other"], found["num_true_looked_at"]) == (1, 10 - 1 - 4, 1)
-    assert found["auroc_rms"] == pytest.approx(4 / 5)
-
-
 def test_haploid_calls_cost_one_prediction_for_a_pair():
     found = substitutions(third_order, draw(10, 6))
     found.main_effects()
@@ -227,179 +176,6 @@ def test_what_fits_into_a_million_predictions(num_loci, available, wanted, genot
     found = plan(num_loci, available, True, wanted, 10**6)
     assert (found.num_genotypes, found.num_loci) == (genotypes, loci)
     assert found.num_predictions <= 10**6 or None not in wanted
-
-
-def test_auroc_by_hand():
-    # True ones score 3, 2, 2; others 2, 1: of six comparisons 4 won, 2 ties.
-    true = np.array([True, False, True, True, False])
-    assert auroc(true, np.array([3.0, 2, 2, 2, 1])) == pytest.approx((4 + 2 / 2) / 6)
-    assert auroc(true, np.zeros(5)) == 0.5
-    assert auroc(np.ones(3, bool), np.arange(3)) is None
-    rng = np.random.default_rng(0)
-    true, scores = rng.random(200) < 0.3, rng.integers(0, 20, 200)
-    assert auroc(true, scores) == pytest.approx(roc_auc_score(true, scores))
-
-
-def truth_example():
-    """Five loci, one environment: an additive locus, the pairs (0, 1) and (0, 2), the triple (1, 2, 3)."""
-    return Truth(
-        {
-            1: TrueTerms(np.array([[4]]), np.array([[0.5]])),
-            2: TrueTerms(np.array([[0, 1], [0, 2]]), np.array([[1.0], [-2.0]])),
-            3: TrueTerms(np.array([[1, 2, 3]]), np.array([[1.0]])),
-        }
-    )
-
-
-def effects_of(values):
-    values = np.array(values, dtype=float)[:, None]
-    return Effects(values, np.zeros_like(values), np.abs(values))
-
-
-def test_scores_by_hand():
-    pairs = np.zeros((5, 5))
-    # Of order 2: 9 and 1. Of order 3: 5, 4, 3. In no term: 2 for (0, 3) and 0 for four pairs.
-    for (one, other), value in {(0, 1): 1, (0, 2): -9, (1, 2): 5, (1, 3): 4, (2, 3): 3, (0, 3): 2}.items():
-        pairs[one, other] = value
-    first, second = np.triu_indices(5, k=1)
-    main = effects_of([0, 0, 0.1, 0, 0.4])
-    found = score_environment(
-        truth_example(), 0, main, effects_of(pairs[first, second]), np.arange(5), {"mean": -np.abs(pairs)}, 1.0
-    )
-    assert (found["pairs"]["2"]["num_true"], found["pairs"]["2"]["num_other"]) == (2, 5)
-    assert found["pairs"]["2"]["auroc_rms"] == pytest.approx((5 + 4) / 10)
-    assert found["pairs"]["2"]["auroc_attention"] == pytest.approx((0 + 1) / 10)
-    assert found["pairs"]["3"]["auroc_rms"] == 1
-    assert found["pairs"]["any"]["auroc_mean"] == pytest.approx((4 * 5 + 4) / 25)
-    assert found["pairs"]["2"]["effect_r_true_pairs"] == pytest.approx(1)
-    assert found["effects"]["auroc_mean"] == 1
-    # Only pairs of the loci 0, 1 and 2 were looked at: the others tie below.
-    loci = np.array([0, 1, 2])
-    some = score_environment(truth_example(), 0, main, effects_of([1, 9, 5]), loci, {}, 1.0)
-    assert some["pairs"]["2"]["auroc_rms"] == 1
-    assert some["pairs"]["3"]["auroc_rms"] == pytest.approx((5 + 0.5 * 5 * 2) / 15)
-
-
-def test_true_effects_are_the_differences_of_the_simulated_phenotype():
-    """For both ways of simulating: the noise-free phenotype is the sum over terms of half effects times products."""
-    settings = SimulatedData(num_samples=80, num_loci=7, order=(2, 3), environments=("23C", "30C"), epsilon=0.4)
-    yeast = YeastSyntheticData(num_samples=80, num_loci=40, environments=("23C", "sds"), num_qtl=30)
-    for one in (settings, yeast):
-        dataset = SimulatedSource(one, 4).load()
-        truth = true_terms(dataset, dataset.locus_ids.tolist(), [0, 1])
-        x = coded(dataset.genotypes)
-        values = np.zeros((80, 2))
-        for order, terms in truth.terms.items():
-            values += np.prod(x[:, terms.loci], axis=2) @ terms.effects / 2**order
-        values += (dataset.truth["noise_free"] - values).mean(axis=0)
-        np.testing.assert_allclose(values, dataset.truth["noise_free"], atol=1e-9)
-    again = true_terms(dataset, dataset.locus_ids[:20].tolist(), [None, 1])
-    assert again.num_elsewhere > 0
-    assert not again.knows(0)
-    assert again.knows(1)
-
-
-@pytest.mark.parametrize("coding", ["plus_minus_one", "dosage"])
-def test_a_simulated_pair_has_its_true_second_difference(coding):
-    settings = SimulatedData(num_samples=40, num_loci=5, order=(2,), coding=coding, ploidy=2)
-    dataset = SimulatedSource(settings, 1).load()
-    truth = true_terms(dataset, dataset.locus_ids.tolist(), [0])
-    from gpmap_cli.simulate.phenotypes import coded_genotypes, draw_architecture
-
-    architecture = draw_architecture(settings, 1)
-
-    def function(genotypes):
-        return architecture.noise_free(coded_genotypes(genotypes, settings), [30.0])
-
-    found = substitutions(function, dataset.genotypes, 2).pair_effects(np.arange(5))
-    first, second = np.triu_indices(5, k=1)
-    np.testing.assert_allclose(found.mean[:, 0], truth.pair_effects(0, 5)[first, second], atol=1e-12)
-
-
-def test_a_truth_that_contradicts_itself_is_refused():
-    dataset = SimulatedSource(SimulatedData(num_samples=20, num_loci=5, order=(2,)), 1).load()
-    for name, value in (
-        ("interactions/order_2/loci", np.full((5, 2), 99)),
-        ("interactions/order_2/loci", np.full((5, 2), -1)),
-        ("interactions/order_2/coefficients", np.zeros((3, 3))),
-        ("additive/coefficients", np.zeros((4, 2))),
-    ):
-        dataset.truth[name], kept = value, dataset.truth[name]
-        with pytest.raises(InputError, match="truth"):
-            true_terms(dataset, dataset.locus_ids.tolist(), [0])
-        dataset.truth[name] = kept
-
-
-def softmax(scores):
-    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    return weights / weights.sum(axis=-1, keepdims=True)
-
-
-@pytest.mark.parametrize(
-    ("name", "slots"), [("attention", ""), ("attention_multi_env", "own"), ("attention_multi_env", "embedding")]
-)
-def test_published_maps_are_a_hand_written_softmax(monkeypatch, name, slots):
-    settings = {"environment_slots": slots} if name == "attention_multi_env" else {}
-    predictor, genotypes = predictor_of(name, embedding_dim=4, **settings)
-    monkeypatch.setattr("gpmap_cli.layers.attention_maps._MOST_WEIGHTS", 300)  # batches of 6
-    maps = predictor.attention_maps(genotypes)
-    state, joint = predictor.model.state(), name == "attention_multi_env"
-    assert list(maps) == ["layer_1", "layer_2", "layer_3"]
-    for environment in range(2):
-        weights = {key: state[key if joint else f"{environment}/{key}"] for key in keys_of(state)}
-        x, width = coded(genotypes), len(weights["query_matrix_1"])
-        z = np.zeros((len(x), 6 + joint, width))
-        z[:, :6, :4] = x[:, :, None] * weights["random_matrix"]
-        if joint:
-            z[:, 6, environment + (4 if slots == "own" else 0)] = 1
-        z[:, :, -1] = 1
-        for layer in (1, 2, 3):
-            scores = z @ weights[f"query_matrix_{layer}"] @ (z @ weights[f"key_matrix_{layer}"]).transpose(0, 2, 1)
-            attention = softmax(scores)
-            np.testing.assert_allclose(maps[f"layer_{layer}"][environment, 0], attention.mean(axis=0), atol=1e-10)
-            z = attention @ z @ weights[f"value_matrix_{layer}"]
-        # The same tokens and weights give the network's prediction: nothing of the plain form is left out.
-        plain = (z * weights["coeffs_attended"]).sum(axis=(1, 2)) + weights["offset"]
-        predicted = predictor.scale.standardise(predictor.predict(genotypes))[:, environment]
-        np.testing.assert_allclose(plain, predicted, atol=1e-8)
-    mean = symmetric_attention(maps, 1, 6)["mean"]
-    assert mean.shape == (6, 6)
-    np.testing.assert_array_equal(mean, mean.T)
-
-
-def keys_of(state):
-    return {key.split("/")[-1] for key in state} - {"num_loci", "num_environments", "num_slots"}
-
-
-def test_maps_of_the_transformer_are_those_its_blocks_use():
-    predictor, genotypes = predictor_of("transformer", width=8, num_heads=2, num_blocks=2, num_members=2)
-    maps = predictor.attention_maps(genotypes)
-    assert [layer.shape for layer in maps.values()] == [(1, 4, 6, 6)] * 2
-    for layer in maps.values():
-        np.testing.assert_allclose(layer.sum(axis=-1), 1, atol=1e-10)
-    weights = {
-        key.removeprefix("members.1."): array
-        for key, array in predictor.model.state().items()
-        if key.startswith("members.1.")
-    }
-    z = coded(genotypes)[:, :, None] * weights["allele"] + weights["locus"]
-    blocks = predictor.model._fitted(6).networks[1].attention_blocks
-    for number in range(2):
-        normed = z / np.sqrt((z**2).mean(axis=2, keepdims=True) + np.finfo(float).eps)
-        normed *= weights[f"blocks.{number}.norms"][0]
-        query, key, _ = np.split(normed @ weights[f"blocks.{number}.query_key_value"].T, 3, axis=2)
-        for head in range(2):
-            part = slice(4 * head, 4 * head + 4)
-            expected = softmax(query[:, :, part] @ key[:, :, part].transpose(0, 2, 1) / 2).mean(axis=0)
-            np.testing.assert_allclose(maps[f"layer_{number + 1}"][0, 2 + head], expected, atol=1e-10)
-        with torch.no_grad():
-            z = blocks[number](torch.from_numpy(z)).numpy()
-
-
-def test_models_without_attention_offer_no_maps():
-    for name, settings in (("ridge", {}), ("transformer", {"num_blocks": 0})):
-        predictor, genotypes = predictor_of(name, **settings)
-        assert predictor.attention_maps(genotypes) is None
 
 
 def read(path):

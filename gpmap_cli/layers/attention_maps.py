@@ -11,14 +11,14 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch.nn import functional
 
-from gpmap_cli.dataset.coding import CodedGenotypes
 from gpmap_cli.layers.genotype_transformer import GenotypeTransformer
+from gpmap_cli.training.batches import DeviceGenotypes
 
 _MOST_WEIGHTS = 2**22  # in one (B, heads, T, T) tensor
 
 
 def published_maps(
-    weights: Mapping[str, torch.Tensor], genotypes: CodedGenotypes, environment: int | None = None
+    weights: Mapping[str, torch.Tensor], genotypes: DeviceGenotypes, environment: int | None = None
 ) -> torch.Tensor:
     """Mean over samples of softmax(Z Wq (Z Wk)') in every layer of the published network: (layers, T, T) float64.
 
@@ -28,7 +28,7 @@ def published_maps(
     embedding = weights["random_matrix"]
     num_layers = sum(name.startswith("query_matrix_") for name in weights)
     total = torch.zeros((), dtype=torch.float64, device=embedding.device)
-    for x in _batches(genotypes, embedding, (len(embedding) + 1) ** 2):
+    for x in _batches(genotypes, (len(embedding) + 1) ** 2):
         z = _published_tokens(weights, x, environment)
         sums = []
         for layer in range(1, num_layers + 1):
@@ -54,11 +54,11 @@ def _published_tokens(weights: Mapping[str, torch.Tensor], x: torch.Tensor, envi
     return z
 
 
-def transformer_maps(network: GenotypeTransformer, genotypes: CodedGenotypes) -> torch.Tensor:
+def transformer_maps(network: GenotypeTransformer, genotypes: DeviceGenotypes) -> torch.Tensor:
     """Mean over samples of softmax(Q K' / sqrt(width of a head)): (blocks, heads, L, L) float64, rows attend."""
     total = torch.zeros((), dtype=torch.float64, device=network.locus.device)
     width, heads = network.width, network.num_heads
-    for x in _batches(genotypes, network.locus, heads * network.num_loci**2):
+    for x in _batches(genotypes, heads * network.num_loci**2):
         z = torch.addcmul(network.locus, x[:, :, None], network.allele)
         sums = []
         for block in network.attention_blocks:
@@ -72,7 +72,8 @@ def transformer_maps(network: GenotypeTransformer, genotypes: CodedGenotypes) ->
     return total / len(genotypes)
 
 
-def _batches(genotypes: CodedGenotypes, like: torch.Tensor, weights_of_one: int) -> Iterator[torch.Tensor]:
+def _batches(genotypes: DeviceGenotypes, weights_of_one: int) -> Iterator[torch.Tensor]:
+    """Coded genotypes (B, L), the very numbers that a prediction starts from."""
     step = max(1, _MOST_WEIGHTS // weights_of_one)
     for start in range(0, len(genotypes), step):
-        yield torch.from_numpy(genotypes.rows(slice(start, start + step))).to(like.device, like.dtype)
+        yield genotypes[slice(start, start + step)]

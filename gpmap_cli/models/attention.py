@@ -93,14 +93,15 @@ class Attention(Model):
         import torch
 
         from gpmap_cli.layers.attention_maps import published_maps
-        from gpmap_cli.training.batches import DTYPES
+        from gpmap_cli.training.batches import DTYPES, DeviceGenotypes
 
+        coded = DeviceGenotypes(genotypes, self.device, self.precision)
         of_each = []
         for weights in self._weights:
             tensors = {
                 name: torch.from_numpy(array).to(self.device, DTYPES[self.precision]) for name, array in weights.items()
             }
-            of_each.append(published_maps(tensors, genotypes).cpu().numpy())
+            of_each.append(published_maps(tensors, coded).cpu().numpy())
         return {f"layer_{at}": maps[:, None] for at, maps in enumerate(np.stack(of_each, axis=1), 1)}
 
     def _state(self) -> dict[str, NDArray]:

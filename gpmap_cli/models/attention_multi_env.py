@@ -124,13 +124,13 @@ class AttentionMultiEnv(Model):
         import torch
 
         from gpmap_cli.layers.attention_maps import published_maps
-        from gpmap_cli.training.batches import DTYPES
+        from gpmap_cli.training.batches import DTYPES, DeviceGenotypes
 
         dtype = DTYPES[self.precision]
         tensors = {name: torch.from_numpy(array).to(self.device, dtype) for name, array in self._weights.items()}
+        coded = DeviceGenotypes(genotypes, self.device, self.precision)
         of_each = [
-            published_maps(tensors, genotypes, environment).cpu().numpy()
-            for environment in range(self._num_environments)
+            published_maps(tensors, coded, environment).cpu().numpy() for environment in range(self._num_environments)
         ]
         return {f"layer_{at}": maps[:, None] for at, maps in enumerate(np.stack(of_each, axis=1), 1)}
 

@@ -147,12 +147,14 @@ class Transformer(Model):
         import torch
 
         from gpmap_cli.layers.attention_maps import transformer_maps
+        from gpmap_cli.training.batches import DeviceGenotypes
 
         members = self._fitted(genotypes.num_loci).networks
         if not members[0].attention_blocks:
             return None
+        coded = DeviceGenotypes(genotypes, self.device, self.precision)
         with torch.no_grad():
-            maps = torch.cat([transformer_maps(member, genotypes) for member in members], dim=1).cpu().numpy()
+            maps = torch.cat([transformer_maps(member, coded) for member in members], dim=1).cpu().numpy()
         return {f"layer_{at}": heads[None] for at, heads in enumerate(maps, 1)}
 
     def _state(self) -> dict[str, NDArray]:

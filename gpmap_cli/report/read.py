@@ -81,12 +81,12 @@ class Run:
 
 
 def read_run(directory: Path) -> Run | None:
-    """The run in this directory, or None when it holds none (simulations, predictions and explanations score no phenotype)."""
+    """The run in this directory, or None when it holds none (simulations and predictions score nothing)."""
     has_metrics, has_config = ((directory / name).is_file() for name in ("metrics.json", "config.yaml"))
     if not has_metrics and not has_config:
         return None
     config, problems = _read_config(directory / "config.yaml")
-    if config.get("command") == "explain":
+    if config.get("command") == "explain":  # its metrics are of effects, not of phenotypes
         return None
     if not has_metrics:
         if not problems and not ("model.name" in config and any(key.startswith("training.") for key in config)):
