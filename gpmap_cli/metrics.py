@@ -1,4 +1,6 @@
-"""How well predictions match phenotypes: R^2 with a bootstrap interval, Pearson's r, mean squared error."""
+"""How well predictions match phenotypes: R^2 with a bootstrap interval, Pearson's r, mean squared error; and how well
+a score tells true effects from others: AUROC.
+"""
 
 from __future__ import annotations
 
@@ -61,6 +63,21 @@ def pearson_r(observed: NDArray, predicted: NDArray) -> float | None:
     if not np.abs(f).max() > 1e-12 * max(1.0, np.abs(predicted).max()) or not (y != 0).any():
         return None
     return float((y @ f) / np.sqrt((y @ y) * (f @ f)))
+
+
+def auroc(is_true: NDArray[np.bool_], scores: NDArray) -> float | None:
+    """Area under the ROC curve: how often a true one scores above one that is not true, a tie counting half.
+
+    The rank statistic of Mann and Whitney over the number of (true, not true) pairs; None without both kinds.
+    """
+    num_true = int(is_true.sum())
+    num_false = len(is_true) - num_true
+    if num_true == 0 or num_false == 0:
+        return None
+    _, place, count = np.unique(scores, return_inverse=True, return_counts=True)
+    last = np.cumsum(count)
+    rank = (last - (count - 1) / 2)[place]  # of equal scores the mean of their ranks, from 1
+    return float((rank[is_true].sum() - num_true * (num_true + 1) / 2) / (num_true * num_false))
 
 
 def _bootstrap_r2(observed: NDArray, predicted: NDArray, seed: int) -> list[list[float] | None]:

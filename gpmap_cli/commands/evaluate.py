@@ -15,7 +15,7 @@ from gpmap_cli.commands.terminal import show_result
 from gpmap_cli.config.schema import Config
 from gpmap_cli.dataset.contents import SPLIT_NAMES, Dataset
 from gpmap_cli.dataset.disk_genotypes import select_rows
-from gpmap_cli.dataset.splits import Labels, make_split, split_hash
+from gpmap_cli.dataset.splits import Labels, split_hash
 from gpmap_cli.errors import InputError, listing
 from gpmap_cli.report.tables import run_table
 from gpmap_cli.run_dir.layout import COMPLETED, RunDirectory, RunLog
@@ -38,7 +38,7 @@ def run(config: Config, path: Path) -> None:
     dataset = source.load(root.genotype_bytes(TIMES_HELD), path)
     columns = matching_environments(predictor, dataset)
     needs_validation = predictor.model.needs_validation(predictor.model.settings)
-    labels = _labels(config, finished, dataset, is_own, needs_validation)
+    labels = finished.labels(config, dataset, is_own, needs_validation)
     parts = _parts(root.rows, labels, dataset.num_samples)
     genotypes = predictor.genotypes_of(dataset)
     loaded = time.perf_counter()
@@ -104,18 +104,6 @@ def matching_environments(predictor: FittedPredictor, dataset: Dataset) -> list[
         f"the model knows {listing(ours, 6)} and the data have {listing(theirs, 6)}: no environment in common",
         "use data with phenotypes in the model's environments",
     )
-
-
-def _labels(
-    config: Config, finished: FinishedRun, dataset: Dataset, is_own: bool, needs_validation: bool
-) -> Labels | None:
-    """The split to score by: the run's own on its own data; on others one that is asked for, or none."""
-    if config.split is not None:
-        return make_split(config.split, dataset, finished.seed, needs_validation)
-    if is_own or config.root.rows != "all":
-        trained = finished.training_config()
-        return make_split(trained.split, dataset, trained.root.seed, needs_validation)
-    return None
 
 
 def _parts(rows: str, labels: Labels | None, num_samples: int) -> dict[str, NDArray[np.bool_]]:

@@ -13,6 +13,7 @@ from gpmap_cli.config.schema import Config, load_config
 from gpmap_cli.data_source import FileSource, Source, open_source
 from gpmap_cli.dataset.contents import Dataset
 from gpmap_cli.dataset.settings import FileData
+from gpmap_cli.dataset.splits import Labels, make_split
 from gpmap_cli.errors import InputError
 from gpmap_cli.run_dir.layout import RunDirectory
 from gpmap_cli.run_dir.predictor import FittedPredictor
@@ -72,6 +73,15 @@ class FinishedRun:
         source = open_source(self._with_covariates(data), self.seed)
         source.check()
         return source, self._is_own(data, source)
+
+    def labels(self, config: Config, dataset: Dataset, is_own: bool, needs_validation: bool) -> Labels | None:
+        """The split to go by: the run's own on its own data; on others one that is asked for, or none."""
+        if config.split is not None:
+            return make_split(config.split, dataset, self.seed, needs_validation)
+        if is_own or config.root.rows != "all":
+            trained = self.training_config()
+            return make_split(trained.split, dataset, trained.root.seed, needs_validation)
+        return None
 
     def _with_covariates(self, data: Any) -> Any:
         """The covariates of the run are those of other data too, as far as these have them."""

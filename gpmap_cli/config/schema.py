@@ -77,6 +77,21 @@ class PredictRoot(MemoryLimited):
 
 
 @dataclass(frozen=True)
+class ExplainRoot(MemoryLimited):
+    run: str = setting()
+    rows: Literal["all", "train", "validation", "test"] = "all"
+    num_genotypes: int | None = setting(None, minimum=2)
+    num_loci: int | None = setting(None, minimum=2)
+    num_predictions: int = setting(1_000_000, minimum=1)
+    num_pairs: int = setting(100_000, minimum=1)
+    order: int = setting(2, minimum=2, maximum=4)
+    seed: int = setting(0, minimum=0, maximum=2**63 - 1)
+    device: Device = "auto"
+    precision: Precision | None = None
+    memory_limit: str | None = None
+
+
+@dataclass(frozen=True)
 class VarianceRoot:
     seed: int = setting(0, minimum=0, maximum=2**63 - 1)  # it goes into files as int64
     device: Device = "auto"
@@ -188,6 +203,13 @@ COMMANDS = {
             "gpmap predict run=outputs/train/DATE/TIME data=file data.path=new.h5",
             PredictRoot,
             optional_groups=("data",),
+        ),
+        Command(
+            "explain",
+            "what a fitted model has learned: effects, pair effects and attention, scored where the truth is known",
+            "gpmap explain run=outputs/train/DATE/TIME",
+            ExplainRoot,
+            optional_groups=("data", "split"),
         ),
         Command(
             "variance",

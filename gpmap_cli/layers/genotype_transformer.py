@@ -121,6 +121,10 @@ class GenotypeTransformer(torch.nn.Module):
         self.coefficients = torch.nn.Parameter(torch.zeros(features, num_environments))
         self.offset = torch.nn.Parameter(torch.zeros(num_environments))
 
+    @property
+    def attention_blocks(self) -> list[AttentionBlock]:
+        return self._blocks
+
     def draw(self, rng: np.random.Generator) -> None:
         """Initial weights, the same on every device and in every precision."""
         if self._blocks:

@@ -89,6 +89,22 @@ class Attention(Model):
         columns = [predict_in_batches(network, coded) for network in self._networks(genotypes.num_loci)]
         return np.stack([column.double().cpu().numpy() for column in columns], axis=1)
 
+    def _attention_maps(self, genotypes: CodedGenotypes) -> dict[str, NDArray]:
+        import numpy as np
+        import torch
+
+        from gpmap_cli.layers.attention_maps import published_maps
+        from gpmap_cli.training.batches import DTYPES, DeviceGenotypes
+
+        coded = DeviceGenotypes(genotypes, self.device, self.precision)
+        of_each = []
+        for weights in self._weights:
+            tensors = {
+                name: torch.from_numpy(array).to(self.device, DTYPES[self.precision]) for name, array in weights.items()
+            }
+            of_each.append(published_maps(tensors, coded).cpu().numpy())
+        return {f"layer_{at}": maps[:, None] for at, maps in enumerate(np.stack(of_each, axis=1), 1)}
+
     def _state(self) -> dict[str, NDArray]:
         return {f"{number}/{name}": array for number, part in enumerate(self._weights) for name, array in part.items()}
 

@@ -120,6 +120,21 @@ class AttentionMultiEnv(Model):
         ]
         return np.stack(columns, axis=1)
 
+    def _attention_maps(self, genotypes: CodedGenotypes) -> dict[str, NDArray]:
+        import numpy as np
+        import torch
+
+        from gpmap_cli.layers.attention_maps import published_maps
+        from gpmap_cli.training.batches import DTYPES, DeviceGenotypes
+
+        dtype = DTYPES[self.precision]
+        tensors = {name: torch.from_numpy(array).to(self.device, dtype) for name, array in self._weights.items()}
+        coded = DeviceGenotypes(genotypes, self.device, self.precision)
+        of_each = [
+            published_maps(tensors, coded, environment).cpu().numpy() for environment in range(self._num_environments)
+        ]
+        return {f"layer_{at}": maps[:, None] for at, maps in enumerate(np.stack(of_each, axis=1), 1)}
+
     def _state(self) -> dict[str, NDArray]:
         import numpy as np
 

@@ -90,6 +90,15 @@ class Model(ABC):
         self._check(genotypes)
         return self._predict_std(genotypes)
 
+    def attention_maps(self, genotypes: CodedGenotypes) -> dict[str, NDArray] | None:
+        """How much each locus attends to each, the mean over the samples: by layer, (A, heads, T, T), rows sum to one.
+
+        A is 1, or E where environments differ. T is L, or L + 1 where the last token is the environment's. Rows are
+        the loci that take, columns those that are taken from. None from a model that has no attention.
+        """
+        self._check(genotypes)
+        return self._attention_maps(genotypes)
+
     @property
     def noise_std(self) -> NDArray[np.float64] | None:
         """Residual standard deviation (E,) of a phenotype of the usual measurement error; None where not known."""
@@ -152,6 +161,9 @@ class Model(ABC):
     def _restore(self, state: dict[str, NDArray]) -> None: ...
 
     def _predict_std(self, genotypes: CodedGenotypes) -> NDArray[np.float64] | None:
+        return None
+
+    def _attention_maps(self, genotypes: CodedGenotypes) -> dict[str, NDArray] | None:
         return None
 
 

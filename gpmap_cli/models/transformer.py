@@ -154,16 +154,36 @@ class Transformer(Model):
         return self._network_share * of_network + (1 - self._network_share) * self._baseline.predict(genotypes)
 
     def _of_network(self, genotypes: CodedGenotypes) -> NDArray:
-        import torch
-
-        from gpmap_cli.training.batches import DTYPES, DeviceGenotypes
+        from gpmap_cli.training.batches import DeviceGenotypes
         from gpmap_cli.training.problems import predict_jointly
 
-        network = self._network(genotypes.num_loci, self._num_environments).double()
-        network.load_state_dict({name: torch.from_numpy(array) for name, array in self._weights.items()})
-        network.to(self.device, DTYPES[self.precision]).eval()
+        network = self._fitted(genotypes.num_loci)
         coded = DeviceGenotypes(genotypes, self.device, self.precision)
         return predict_jointly(network, coded, network.prediction_batch()).double().cpu().numpy()
+
+    def _fitted(self, num_loci: int) -> Members:
+        import torch
+
+        from gpmap_cli.training.batches import DTYPES
+
+        network = self._network(num_loci, self._num_environments).double()
+        network.load_state_dict({name: torch.from_numpy(array) for name, array in self._weights.items()})
+        return network.to(self.device, DTYPES[self.precision]).eval()
+
+    def _attention_maps(self, genotypes: CodedGenotypes) -> dict[str, NDArray] | None:
+        """Of all members, heads beside heads; None without attention blocks."""
+        import torch
+
+        from gpmap_cli.layers.attention_maps import transformer_maps
+        from gpmap_cli.training.batches import DeviceGenotypes
+
+        members = self._fitted(genotypes.num_loci).networks
+        if not members[0].attention_blocks:
+            return None
+        coded = DeviceGenotypes(genotypes, self.device, self.precision)
+        with torch.no_grad():
+            maps = torch.cat([transformer_maps(member, coded) for member in members], dim=1).cpu().numpy()
+        return {f"layer_{at}": heads[None] for at, heads in enumerate(maps, 1)}
 
     def _state(self) -> dict[str, NDArray]:
         import numpy as np

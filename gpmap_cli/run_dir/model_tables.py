@@ -30,8 +30,6 @@ def write_tables(
 
     scale: how the phenotypes were standardised.
     """
-    import pandas as pd
-
     # One more name than there are loci: a locus of -1 takes the last, which is empty.
     names_of_loci = np.array([*locus_ids, ""], dtype=object)
     names_of_environments = np.array(environment_names, dtype=object)
@@ -48,13 +46,20 @@ def write_tables(
                 written[column] = values * scale.std[columns["environment"]] + scale.mean[columns["environment"]]
             else:
                 written[column] = values
-        table = pd.DataFrame(written)
+        write_table(directory, name, written)
 
-        def write(stream: IO[bytes], table: pd.DataFrame = table) -> None:
-            with gzip.GzipFile("", "wb", compresslevel=6, fileobj=stream, mtime=0) as archive:
-                text = io.TextIOWrapper(archive, encoding="utf-8", newline="")
-                table.to_csv(text, index=False, float_format="%.9g", lineterminator="\n")
-                text.flush()
-                text.detach()
 
-        write_whole(directory.path / f"{name}.csv.gz", write)
+def write_table(directory: RunDirectory, name: str, columns: Mapping[str, NDArray]) -> None:
+    """`<name>.csv.gz`; what is undefined is empty, and no time goes into the archive."""
+    import pandas as pd
+
+    table = pd.DataFrame(dict(columns))
+
+    def write(stream: IO[bytes]) -> None:
+        with gzip.GzipFile("", "wb", compresslevel=6, fileobj=stream, mtime=0) as archive:
+            text = io.TextIOWrapper(archive, encoding="utf-8", newline="")
+            table.to_csv(text, index=False, float_format="%.9g", lineterminator="\n")
+            text.flush()
+            text.detach()
+
+    write_whole(directory.path / f"{name}.csv.gz", write)

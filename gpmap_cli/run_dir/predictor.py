@@ -82,6 +82,12 @@ class FittedPredictor:
         with_noise = None if noise is None else np.hypot(genetic, noise) * self.scale.std
         return PredictedStd(genetic * self.scale.std, with_noise)
 
+    def attention_maps(
+        self, genotypes: StoredGenotypes, covariates: Mapping[str, NDArray[np.float64]] | None = None
+    ) -> dict[str, NDArray] | None:
+        """Attention maps averaged over the samples, as `models.base.Model.attention_maps` has them."""
+        return self.model.attention_maps(self._coded(genotypes, covariates or {}))
+
     def genotypes_of(self, dataset: Dataset) -> StoredGenotypes:
         """The dataset's genotypes at the model's loci, in the model's order. A locus that lacks is refused."""
         if dataset.ploidy != self.coding.ploidy:

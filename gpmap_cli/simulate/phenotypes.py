@@ -68,6 +68,27 @@ class Architecture:
             fitness[:, column] = 1 - _EFFECT_SIZE * effect
         return fitness
 
+    def effects(self, temperatures: Sequence[float | None]) -> dict[int, tuple[NDArray[np.int32], NDArray[np.float64]]]:
+        """Loci (K, k) and coefficients (K, E) of the products in `noise_free`, by epistasis order, 1 additive.
+
+        NaN at a temperature that is not known.
+        """
+        dt = np.array([np.nan if one is None else one - _REFERENCE_TEMPERATURE for one in temperatures])
+        powers = np.stack([np.ones(len(dt)), dt, dt**2])
+        powers[:, np.isnan(dt)] = np.nan
+        num_interactions = sum(len(terms.loci) for terms in self.interactions.values())
+        share = -_EFFECT_SIZE * self.epsilon / len(self.additive.loci)
+        found = {1: (self.additive.loci, share * (self.additive.coefficients @ powers))}
+        share = -_EFFECT_SIZE * (1 - self.epsilon) / num_interactions
+        for order, terms in self.interactions.items():
+            effects = share * (terms.coefficients @ powers)
+            if order == 1:  # a second additive effect of some loci
+                before = found[1]
+                found[1] = (np.concatenate([before[0], terms.loci]), np.concatenate([before[1], effects]))
+            else:
+                found[order] = (terms.loci, effects)
+        return found
+
     def truth(self) -> dict[str, NDArray[Any]]:
         """The arrays of the dataset's `truth/`."""
         arrays: dict[str, NDArray[Any]] = {
