@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from conftest import make_samples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from gpmap_cli.dataset.coding import CodedGenotypes, GenotypeCoding, PhenotypeScale, is_known
+from gpmap_cli.dataset.coding import CodedGenotypes, GenotypeCoding, PhenotypeScale, Projection, is_known
+from gpmap_cli.training.batches import DeviceGenotypes
 
 HAPLOID = np.array([[0, 1, -1, 1], [1, 1, -1, 0], [1, 0, -1, -1]], dtype=np.int8)
 DIPLOID = np.array([[0, 1, -1, 2], [1, 2, -1, 0], [2, 0, -1, -1]], dtype=np.int8)
@@ -127,3 +130,17 @@ def test_standardised_phenotypes_have_mean_0_and_variance_1(seed, shift, spread)
     standardised = PhenotypeScale.learn(phenotypes).standardise(phenotypes)
     np.testing.assert_allclose(np.nanmean(standardised, axis=0), 0, atol=1e-9)
     np.testing.assert_allclose(np.nanstd(standardised, axis=0), 1, rtol=1e-9)
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.2])
+def test_networks_see_the_coded_genotypes_that_solvers_see(missing):
+    """With covariates projected out of them too."""
+    samples = make_samples(num_samples=30, missing=missing)
+    rng = np.random.default_rng(2)
+    projection = Projection(rng.normal(size=(30, 2)), rng.normal(size=(2, samples.genotypes.num_loci)))
+    for projected in (None, projection):
+        genotypes = CodedGenotypes(samples.genotypes.stored, samples.genotypes.coding, projected)
+        on_device = DeviceGenotypes(genotypes, "cpu", "float64")
+        for rows in (slice(4, 20), np.array([7, 3, 3])):
+            asked = rows if isinstance(rows, slice) else torch.from_numpy(rows)
+            np.testing.assert_allclose(on_device[asked].numpy(), genotypes.rows(rows), rtol=1e-12, atol=1e-14)

@@ -26,6 +26,13 @@ class DeviceGenotypes:
         self._shift = torch.from_numpy(coding.shift).to(device, self._dtype)
         self._fill = torch.from_numpy(coding.fill).to(device, self._dtype)
         self._has_missing = genotypes.has_missing
+        self._projection: tuple[torch.Tensor, torch.Tensor] | None = None
+        if genotypes.projection is not None:
+            design, slopes = (
+                torch.from_numpy(genotypes.projection.design),
+                torch.from_numpy(genotypes.projection.slopes),
+            )
+            self._projection = design.to(device, self._dtype), slopes.to(device, self._dtype)
 
     def __len__(self) -> int:
         return len(self._stored)
@@ -35,14 +42,17 @@ class DeviceGenotypes:
         return self._stored.shape[1]
 
     def __getitem__(self, rows: torch.Tensor | slice) -> torch.Tensor:
-        """Coded genotypes (rows, L) of these samples."""
+        """Coded genotypes (rows, L) of these samples, less what covariates explain of them."""
         if isinstance(self._stored, DiskGenotypes):
             which = rows if isinstance(rows, slice) else rows.cpu().numpy()
             stored = torch.from_numpy(self._stored[which]).to(self._device)
         else:
             stored = self._stored[rows]
         coded = stored.to(self._dtype) * self._scale + self._shift
-        if not self._has_missing:
-            return coded
-        missing = stored.isnan() if stored.dtype.is_floating_point else stored < 0
-        return torch.where(missing, self._fill, coded)
+        if self._has_missing:
+            missing = stored.isnan() if stored.dtype.is_floating_point else stored < 0
+            coded = torch.where(missing, self._fill, coded)
+        if self._projection is not None:
+            design, slopes = self._projection
+            coded = torch.addmm(coded, design[rows], slopes, alpha=-1)
+        return coded
