@@ -14,6 +14,7 @@ import pytest
 import torch
 from dataset_examples import example
 
+from gpmap_cli.commands import variance
 from gpmap_cli.dataset.coding import CodedGenotypes, GenotypeCoding
 from gpmap_cli.dataset.contents import Dataset
 from gpmap_cli.dataset.disk_genotypes import DiskGenotypes, select_loci, select_rows
@@ -90,6 +91,25 @@ def test_every_model_fits_alike_from_disk(gpmap, tmp_path, model, genotype_type)
     results = [(tmp_path / name / "predictions.csv.gz").read_bytes() for name in ("memory", "disk")]
     assert results[0] == results[1]
     assert json.loads((tmp_path / "disk" / "metrics.json").read_text())["status"] == "completed"
+
+
+def test_variance_components_from_disk_are_those_from_memory(gpmap, tmp_path, monkeypatch):
+    dataset = example(120, 8)
+    write_dataset(tmp_path / "data.h5", dataset)
+    seen, estimate = [], variance._estimate
+
+    def watched(loaded, *rest):
+        seen.append(type(loaded.genotypes))
+        return estimate(loaded, *rest)
+
+    monkeypatch.setattr(variance, "_estimate", watched)
+    for name, extra in (("memory", ()), ("disk", ("memory_limit=100",))):
+        words = ("variance", "data=file", "data.path=data.h5", f"hydra.run.dir={name}", *extra)
+        result = gpmap(*words)
+        assert result.returncode == 0, result.stderr
+    results = [(tmp_path / name / "variance.csv").read_text() for name in ("memory", "disk")]
+    assert results[0] == results[1]
+    assert seen == [np.ndarray, DiskGenotypes]
 
 
 def test_networks_take_the_rows_of_a_batch_from_disk(tmp_path):

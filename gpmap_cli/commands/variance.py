@@ -31,6 +31,8 @@ from gpmap_cli.variance.reml import noise_profile, num_maxima, refine_by_reml, r
 
 log = logging.getLogger("gpmap")
 
+_TIMES_HELD = 2  # genotypes are held whole, and as the samples that are measured
+
 _MOST_OPERATIONS = 1e15  # some hours on two cores
 _MOST_FOR_REML = 3e14
 
@@ -45,7 +47,7 @@ def run(config: Config, path: Path) -> None:
     directory = RunDirectory(path)
     directory.claim({"command": "variance", **config.mapping()})
     with RunLog(directory):
-        dataset = source.load()
+        dataset = source.load(root.genotype_bytes(_TIMES_HELD), directory.path)
         if config.prune.is_on:
             deciding = deciding_samples(config.prune, dataset)
             dataset, said = prune(dataset, deciding, config.prune, progress_bar, directory.path)

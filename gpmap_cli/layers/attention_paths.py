@@ -38,21 +38,21 @@ class Path:
         return f"{self.first}+{self.rest}"
 
 
-# On a CPU, by measurement (scripts/bench_attention, part `paths`; widths of 5 to 81, batches of 64 and 256): where all
-# tokens of a sample are fewer numbers than this, the plain product is the fastest; from there on blocks, and from so
-# many tokens on sums over pairs for the first layer.
-_BLOCKS_FROM, _SIGN_FROM = 256, 96
+# On a CPU with no other work, by measurement (scripts/bench_attention, part `paths`; widths of 13 to 81): below so many
+# tokens the plain product is the fastest; from there on blocks, and from so many tokens on sums over pairs for the
+# first layer. On a busy CPU blocks pay earlier, as they touch less memory.
+_BLOCKS_FROM, _SIGN_FROM = 64, 96
 # The sums over pairs need a handful of (L, L) matrices: beyond this the general way, which needs none.
 _SIGN_TO = 16_384
 # On other devices, where neither of these was measured: PyTorch's kernel saves the weights from here on.
 _FUSED_FROM = 128
 
 
-def choose(num_tokens: int, width: int, device: str) -> Path:
-    """The path for so many tokens of such a width; a function of these alone, so that equal runs stay equal."""
+def choose(num_tokens: int, device: str) -> Path:
+    """The path for so many tokens; a function of these alone, so that equal runs stay equal."""
     if device != "cpu":
         return Path("general", "fused" if num_tokens >= _FUSED_FROM else "plain")
-    if num_tokens * width < _BLOCKS_FROM:
+    if num_tokens < _BLOCKS_FROM:
         return Path("general", "plain")
     return Path("sign" if _SIGN_FROM <= num_tokens <= _SIGN_TO else "general", "blocks")
 

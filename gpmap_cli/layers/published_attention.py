@@ -50,7 +50,7 @@ class PublishedAttention(torch.nn.Module):
 
     def _path(self) -> Path:
         readout = self.get_parameter("coeffs_attended")
-        return self.path or attention_paths.choose(readout.shape[0], readout.shape[1], readout.device.type)
+        return self.path or attention_paths.choose(readout.shape[0], readout.device.type)
 
     def step_bytes(self, batch: int) -> int:
         """Memory that a training step of so many samples needs at its largest, forward and backward, in bytes."""
