@@ -62,7 +62,12 @@ def test_a_second_run_goes_on_where_the_first_was_stopped(fetch, server, tmp_pat
     (tmp_path / "registry.yaml").write_text(yaml.safe_dump({"mine": entry}))
     words = ["prepare", "source=download", "name=mine", "source.registry=registry.yaml", "out=raw"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "gpmap_cli", *words], cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-m", "gpmap_cli", *words],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        # Jobs in the background of a shell ignore ctrl-c, and so would theirs.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     part = out / ".a.gz.part"
     deadline = time.monotonic() + 30
