@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_samples, split_samples
-from test_gradient import SCHEDULE, Memory, same
+from test_gradient import SCHEDULE, Memory, ask_to_stop, same
 
 from gpmap_cli.errors import Interrupted
 from gpmap_cli.layers import attention_paths, block_attention, sign_attention, worker_threads
@@ -214,13 +214,7 @@ def test_a_resumed_fit_goes_on_along_the_stored_path(monkeypatch):
     def fit(store, stop_after=None):
         context = FitContext(0, ("a",), SCHEDULE, checkpoints=store)
         if stop_after is not None:
-            save = store.save
-
-            def stopping(*what):
-                save(*what)
-                context.stop.requested = len(store.saved) >= stop_after
-
-            store.save = stopping
+            ask_to_stop(context, store, stop_after)
         model = Attention(Settings(embedding_dim=4))
         model.fit(*split_samples(samples), context)
         return model.state()

@@ -35,6 +35,17 @@ class Memory:
         return copy.deepcopy(self.saved[-1]) if self.saved else None
 
 
+def ask_to_stop(context, store, stop_after):
+    """Once the store has been given so many checkpoints."""
+    save = store.save
+
+    def stopping(*what):
+        save(*what)
+        context.stop.requested = len(store.saved) >= stop_after
+
+    store.save = stopping
+
+
 class Rows(Silent):
     def __init__(self):
         self.rows = []
@@ -51,13 +62,7 @@ def fit(store=None, stop_after=None, schedule=SCHEDULE, reporter=None, environme
     samples = make_samples(num_samples=210, num_environments=len(environments), missing=0.05, seed=1)
     context = FitContext(seed, environments, schedule, checkpoints=store, reporter=reporter or Rows())
     if stop_after is not None:
-        save = store.save
-
-        def stopping(*what):
-            save(*what)
-            context.stop.requested = len(store.saved) >= stop_after
-
-        store.save = stopping
+        ask_to_stop(context, store, stop_after)
     model = Attention(Settings(embedding_dim=4))
     model.fit(*split_samples(samples), context)
     return model

@@ -13,7 +13,9 @@ from gpmap_cli.metrics import r2_score
 from gpmap_cli.models.transformer import Settings, Transformer
 from gpmap_cli.settings import Group, fill
 from gpmap_cli.solvers.linear_baseline import fit_linear_baseline, share_of_first
-from gpmap_cli.training.context import FitContext
+from gpmap_cli.training.batches import DeviceGenotypes
+from gpmap_cli.training.context import FitContext, World
+from gpmap_cli.training.problems import EveryEnvironment
 from gpmap_cli.training.settings import TrainingSettings
 
 FAST = TrainingSettings(
@@ -103,7 +105,6 @@ def test_fourth_order_epistasis_is_learned_where_pairs_see_nothing():
 def test_where_there_is_nothing_but_pairs_it_is_not_below_them():
     samples = make_samples(num_samples=400, num_loci=8, num_environments=1, order=2)
     train, validation = split_samples(samples)
-    test = make_samples(num_samples=400, num_loci=8, num_environments=1, order=2)
     context = FitContext(0, ("a",), FAST)
     alone, beside = Transformer(Settings(linear="none")), Transformer(Settings())
     for model in (alone, beside):
@@ -113,7 +114,6 @@ def test_where_there_is_nothing_but_pairs_it_is_not_below_them():
         r2_score(validation.phenotypes[:, 0], f.predict(validation.genotypes)[:, 0]) for f in (alone, beside, pairs)
     ]
     assert scores[1] >= max(scores[0], scores[2])
-    assert test.phenotypes.shape == (400, 1)
 
 
 def test_share_of_first():
@@ -137,6 +137,27 @@ def test_missing_phenotypes_are_masked_and_no_sample_is_thrown_away():
     second = Transformer(Settings(linear="none", num_units=8))
     second.fit(Samples(train.genotypes, gone), validation, FitContext(0, ("a", "b", "c"), FAST))
     assert not np.array_equal(first.predict(samples.genotypes), second.predict(samples.genotypes))
+
+
+def test_the_loss_is_of_measured_phenotypes_alone_and_the_mean_over_members():
+    samples = make_samples(num_samples=40, num_environments=3, missing=0.4, seed=4)
+    network = Transformer(Settings(num_members=2, num_units=4))._network(6, 3).double()
+    rng = np.random.default_rng(0)
+    for member in network.networks:
+        member.draw(rng)
+        with torch.no_grad():
+            member.coefficients.copy_(torch.from_numpy(rng.normal(size=member.coefficients.shape)))
+    genotypes = DeviceGenotypes(samples.genotypes, "cpu", "float64")
+    problem = EveryEnvironment(network, genotypes, samples.phenotypes, genotypes, samples.phenotypes, 16, World())
+    measured = ~np.isnan(samples.phenotypes)
+    assert problem.num_examples == measured.any(axis=1).sum() < 40
+    loss, count = problem.loss(torch.arange(problem.num_examples))
+    predicted = network(genotypes[slice(0, 40)]).detach().numpy()
+    assert count == measured.sum()
+    expected = np.nansum((predicted - samples.phenotypes) ** 2) / 2
+    np.testing.assert_allclose(float(loss.detach()), expected, rtol=1e-10)
+    error, _ = problem.validate()
+    np.testing.assert_allclose(error, ((predicted.mean(axis=0) - samples.phenotypes)[measured] ** 2).mean(), rtol=1e-10)
 
 
 def test_members_are_averaged_and_differ():

@@ -16,7 +16,25 @@ from gpmap_cli.training.context import World
 _LARGEST_PREDICTION = 2**24
 
 
-class OnePhenotype:
+class _Validated:
+    """A network, and the validation samples (phenotypes (N, E), NaN missing) that its epochs are scored on."""
+
+    def __init__(
+        self, network: torch.nn.Module, genotypes: DeviceGenotypes, phenotypes: NDArray[np.float64], world: World
+    ) -> None:
+        self.network, self._world = network, world
+        self._validation_genotypes, self._validation_phenotypes = genotypes, phenotypes
+
+    def _predict(self, rows: slice) -> torch.Tensor:
+        """Predictions (rows, E) of these validation samples."""
+        raise NotImplementedError
+
+    def validate(self) -> tuple[float | None, float | None]:
+        predicted = predict_together(self._world, len(self._validation_genotypes), self._predict)
+        return loss_and_r2(self._validation_phenotypes, predicted.double().cpu().numpy())
+
+
+class OnePhenotype(_Validated):
     """One environment: every training sample measured there is an example."""
 
     def __init__(
@@ -28,27 +46,22 @@ class OnePhenotype:
         validation_phenotype: NDArray[np.float64],
         world: World,
     ) -> None:
-        self.network, self._world = network, world
+        super().__init__(network, validation_genotypes, validation_phenotype[:, None], world)
         like = next(network.parameters())
         self._rows = torch.from_numpy(np.flatnonzero(~np.isnan(phenotype))).to(like.device)
         self._phenotype = torch.from_numpy(phenotype).to(like.device, like.dtype)
-        self._genotypes, self._validation_genotypes = genotypes, validation_genotypes
-        self._validation_phenotype = validation_phenotype
+        self._genotypes = genotypes
         self.num_examples = len(self._rows)
 
     def loss(self, examples: torch.Tensor) -> tuple[torch.Tensor, int]:
         rows = self._rows[examples]
         return ((self.network(self._genotypes[rows]) - self._phenotype[rows]) ** 2).sum(), len(rows)
 
-    def validate(self) -> tuple[float | None, float | None]:
-        def predict(rows: slice) -> torch.Tensor:
-            return predict_in_batches(self.network, self._validation_genotypes, rows=rows)
-
-        predicted = predict_together(self._world, len(self._validation_genotypes), predict).double().cpu().numpy()
-        return loss_and_r2(self._validation_phenotype[:, None], predicted[:, None])
+    def _predict(self, rows: slice) -> torch.Tensor:
+        return predict_in_batches(self.network, self._validation_genotypes, rows=rows)[:, None]
 
 
-class EveryCell:
+class EveryCell(_Validated):
     """All environments jointly: every measured (sample, environment) cell is an example, labelled with its own."""
 
     def __init__(
@@ -60,31 +73,26 @@ class EveryCell:
         validation_phenotypes: NDArray[np.float64],
         world: World,
     ) -> None:
-        self.network, self._world = network, world
+        super().__init__(network, validation_genotypes, validation_phenotypes, world)
         like = next(network.parameters())
         rows, environments = np.nonzero(~np.isnan(phenotypes))
         self._rows = torch.from_numpy(rows).to(like.device)
         self._environments = torch.from_numpy(environments).to(like.device)
         self._phenotypes = torch.from_numpy(phenotypes[rows, environments]).to(like.device, like.dtype)
-        self._genotypes, self._validation_genotypes = genotypes, validation_genotypes
-        self._validation_phenotypes = validation_phenotypes
+        self._genotypes = genotypes
         self.num_examples = len(rows)
 
     def loss(self, examples: torch.Tensor) -> tuple[torch.Tensor, int]:
         predicted = self.network(self._genotypes[self._rows[examples]], self._environments[examples])
         return ((predicted - self._phenotypes[examples]) ** 2).sum(), len(examples)
 
-    def validate(self) -> tuple[float | None, float | None]:
-        def predict(rows: slice) -> torch.Tensor:
-            environments = range(self._validation_phenotypes.shape[1])
-            genotypes = self._validation_genotypes
-            return torch.stack([predict_in_batches(self.network, genotypes, one, rows) for one in environments], dim=1)
-
-        predicted = predict_together(self._world, len(self._validation_genotypes), predict)
-        return loss_and_r2(self._validation_phenotypes, predicted.double().cpu().numpy())
+    def _predict(self, rows: slice) -> torch.Tensor:
+        environments = range(self._validation_phenotypes.shape[1])
+        genotypes = self._validation_genotypes
+        return torch.stack([predict_in_batches(self.network, genotypes, one, rows) for one in environments], dim=1)
 
 
-class EveryEnvironment:
+class EveryEnvironment(_Validated):
     """All environments jointly, by a network with one output for each: a sample measured anywhere is an example.
 
     What was not measured is masked in the loss. The network may be several, predicting (members, B, E): each is
@@ -101,15 +109,15 @@ class EveryEnvironment:
         rows_at_once: int,
         world: World,
     ) -> None:
-        self.network, self._rows_at_once, self._world = network, rows_at_once, world
+        super().__init__(network, validation_genotypes, validation_phenotypes, world)
+        self._rows_at_once = rows_at_once
         like = next(network.parameters())
-        self._rows = torch.from_numpy(np.flatnonzero((~np.isnan(phenotypes)).any(axis=1))).to(like.device)
         known = ~np.isnan(phenotypes)
+        self._rows = torch.from_numpy(np.flatnonzero(known.any(axis=1))).to(like.device)
         self._known = torch.from_numpy(known).to(like.device, like.dtype)
         self._num_known = torch.from_numpy(known.sum(axis=1)).to(like.device)
         self._phenotypes = torch.from_numpy(np.where(known, phenotypes, 0.0)).to(like.device, like.dtype)
-        self._genotypes, self._validation_genotypes = genotypes, validation_genotypes
-        self._validation_phenotypes = validation_phenotypes
+        self._genotypes = genotypes
         self.num_examples = len(self._rows)
 
     def loss(self, examples: torch.Tensor) -> tuple[torch.Tensor, int]:
@@ -118,12 +126,8 @@ class EveryEnvironment:
         errors = ((predicted - self._phenotypes[rows]) * self._known[rows]) ** 2
         return errors.sum() / len(predicted), int(self._num_known[rows].sum())
 
-    def validate(self) -> tuple[float | None, float | None]:
-        def predict(rows: slice) -> torch.Tensor:
-            return predict_jointly(self.network, self._validation_genotypes, self._rows_at_once, rows)
-
-        predicted = predict_together(self._world, len(self._validation_genotypes), predict)
-        return loss_and_r2(self._validation_phenotypes, predicted.double().cpu().numpy())
+    def _predict(self, rows: slice) -> torch.Tensor:
+        return predict_jointly(self.network, self._validation_genotypes, self._rows_at_once, rows)
 
 
 def predict_together(world: World, num_rows: int, predict: Callable[[slice], torch.Tensor]) -> torch.Tensor:
