@@ -24,7 +24,7 @@ ROWS = (
     ("training",),
     ("ld_pruning",),
     ("dataset", "metrics"),
-    ("settings", "random_streams", "progress"),
+    ("settings", "random_streams", "progress", "native_code"),
     ("errors",),
 )
 ROW_OF = {name: row for row, names in enumerate(ROWS) for name in names}

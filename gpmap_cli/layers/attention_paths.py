@@ -2,7 +2,8 @@
 
 A path is written `first+rest`. First layer: "sign" (layers/sign_attention.py, where all genotypes of a batch are -1
 or +1 and the scores small, otherwise as the rest) or "general" (as the rest). Rest: "plain" (softmax of a product),
-"fused" (PyTorch's own kernel, which keeps no weights), "blocks" (layers/block_attention.py).
+"fused" (PyTorch's own kernel, which keeps no weights), "blocks" (layers/block_attention.py), "native" (layers/native_attention.py: the same by
+compiled code, and "blocks" where there is no compiler).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch.nn import functional
 _LARGEST_PREDICTION = 2**24
 
 FIRST = ("sign", "general")
-REST = ("plain", "fused", "blocks")
+REST = ("plain", "fused", "blocks", "native")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from gpmap_cli.layers import attention_paths, block_attention, sign_attention
+from gpmap_cli.layers import attention_paths, block_attention, native_attention, sign_attention
 from gpmap_cli.layers.attention_paths import Path
 
 NUM_LAYERS = 3
@@ -91,11 +91,14 @@ class PublishedAttention(torch.nn.Module):
         sums = self._first_sums(path, genotypes, environments)
         z = self.tokens(genotypes, environments) if sums is None else sums
         ahead = range(1 if sums is None else 2, NUM_LAYERS + 1)  # layers whose softmax is still to be made
-        if path.rest == "blocks":
+        if path.rest in ("blocks", "native"):
             readout = self.get_parameter("coeffs_attended") @ self._matrix("value", NUM_LAYERS).t()
             scores = [self._scores(layer) for layer in ahead]
             values = [self._matrix("value", layer) for layer in range(1, NUM_LAYERS)]
-            return block_attention.predict(z, readout, scores, values) + self.get_parameter("offset")
+            found = native_attention.predict(z, readout, scores, values) if path.rest == "native" else None
+            if found is None:
+                found = block_attention.predict(z, readout, scores, values)
+            return found + self.get_parameter("offset")
         if sums is not None:
             z = (sums / sums[:, :, -1:]) @ self._matrix("value", 1)
         for layer in ahead:
