@@ -48,8 +48,10 @@ def compiled(source: Path, definitions: tuple[str, ...]) -> ctypes.CDLL | None:
 
 
 def _library(source: Path, definitions: tuple[str, ...], compiler: tuple[str, ...]) -> ctypes.CDLL:
-    made_of = [source.read_text(encoding="utf-8"), *definitions, *_FLAGS, *compiler, _version(compiler), _processor()]
+    flags = [*_FLAGS, *map(str, _FOR_THIS_PROCESSOR)]
+    made_of = [source.read_text(encoding="utf-8"), *definitions, *flags, *compiler, _version(compiler), _processor()]
     name = f"{source.stem}-{hashlib.sha256(chr(0).join(made_of).encode()).hexdigest()[:24]}.so"
+    refused: OSError | None = None
     for directory in _directories():
         path = directory / name
         if not path.exists():
@@ -57,8 +59,8 @@ def _library(source: Path, definitions: tuple[str, ...], compiler: tuple[str, ..
         try:
             return ctypes.CDLL(str(path))
         except OSError as error:  # a directory from which nothing may be run
-            log.debug("%s: %s", path, error)
-    raise OSError("there is no directory from which a compiled library can be loaded")
+            refused = error
+    raise OSError(f"it could not be loaded: {refused}")
 
 
 def _compile(source: Path, definitions: tuple[str, ...], compiler: tuple[str, ...], path: Path) -> None:
@@ -105,7 +107,11 @@ def _directories() -> list[Path]:
     try:
         cache.mkdir(mode=0o700, parents=True, exist_ok=True)
         told = cache.stat()
-        if told.st_uid == os.getuid() and not told.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and os.access(cache, os.W_OK):
+        if (
+            told.st_uid == os.getuid()
+            and not told.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+            and os.access(cache, os.W_OK)
+        ):
             found.append(cache)
     except OSError as error:
         log.debug("no cache for compiled code: %s", error)

@@ -9,7 +9,7 @@ from conftest import make_samples, split_samples
 from test_gradient import SCHEDULE, Memory, ask_to_stop, same
 
 from gpmap_cli.errors import Interrupted
-from gpmap_cli.layers import attention_paths, block_attention, sign_attention, worker_threads
+from gpmap_cli.layers import attention_paths, block_attention, native_attention, sign_attention, worker_threads
 from gpmap_cli.layers.attention_paths import FIRST, REST, Path
 from gpmap_cli.layers.published_attention import PublishedAttention
 from gpmap_cli.models.attention import Attention, Settings
@@ -202,9 +202,60 @@ def test_paths_have_names():
 
 
 def test_the_path_is_chosen_by_shape():
-    chosen = [attention_paths.choose(num_tokens, "cpu").name for num_tokens in (8, 80, 1164, 41_594)]
-    assert chosen == ["general+plain", "general+blocks", "sign+blocks", "general+blocks"]
-    assert [attention_paths.choose(n, "cuda").name for n in (100, 1164)] == ["general+plain", "general+fused"]
+    def chosen(device, has_native, *sizes):
+        return [attention_paths.choose(size, device, lambda: has_native).name for size in sizes]
+
+    paths = ["general+plain", "general+blocks", "sign+blocks", "general+blocks"]
+    assert chosen("cpu", False, 8, 80, 1164, 41_594) == paths
+    assert chosen("cpu", True, 8, 80, 1164, 41_594) == ["general+plain"] + ["general+native"] * 3
+    assert chosen("cuda", True, 100, 1164) == ["general+plain", "general+fused"]
+
+
+def test_a_network_takes_compiled_code_where_there_is_any(monkeypatch):
+    available = []
+    monkeypatch.setattr(native_attention, "is_available", lambda *what: available.append(what) or True)
+    assert PublishedAttention(20, 4).settle_path() == "general+native"
+    assert PublishedAttention(20, 4, 3).double().settle_path() == "general+native"
+    assert available == [(5, torch.float32), (8, torch.float64)]
+    assert PublishedAttention(8, 4).settle_path() == "general+plain"
+
+
+def test_a_stored_path_of_compiled_code_goes_on_without_it(monkeypatch):
+    """To the same numbers up to rounding: by blocks."""
+    shape = SHAPES[1]
+    monkeypatch.setattr(native_attention, "_kernel", lambda *_: None)
+    calls = []
+    predict = block_attention.predict
+    monkeypatch.setattr(block_attention, "predict", lambda *what: calls.append(1) or predict(*what))
+    assert_like_naive(network_of(shape), examples_of(shape), "general+native", torch.float64)
+    assert calls
+
+
+def test_rows_of_very_different_scores_keep_their_weights():
+    """Scores from -400 to 400, and the largest in the last block of tokens: no sum overflows or vanishes."""
+    rng = np.random.default_rng(0)
+    tokens = torch.from_numpy(rng.normal(size=(3, 150, 5)))
+    tokens[:, 140] *= 20
+    a, c = torch.from_numpy(rng.normal(size=(5, 5)) * 8), torch.from_numpy(rng.normal(size=(150, 5)))
+    scores = tokens @ a @ tokens.transpose(1, 2)
+    assert scores.max() > 400
+    assert scores.min() < -400
+    expected = ((torch.softmax(scores, dim=2) @ tokens) * c).sum(dim=(1, 2))
+    for dtype, close in ((torch.float64, 1e-12), (torch.float32, 1e-3)):
+        found = native_attention.predict(*(each.to(dtype) for each in (tokens, c)), [a.to(dtype)], [])
+        if found is None:
+            pytest.skip("no C compiler on this machine")
+        assert torch.allclose(found.double(), expected, rtol=close, atol=close)
+
+
+@pytest.mark.parametrize("where", ["tokens", "scores"])
+def test_not_a_number_stays_not_a_number(where):
+    tokens, a, c = torch.ones(2, 40, 5), torch.ones(5, 5), torch.ones(40, 5)
+    (tokens[1] if where == "tokens" else a)[3, 2] = torch.nan
+    found = native_attention.predict(tokens, c, [a], [])
+    if found is None:
+        pytest.skip("no C compiler on this machine")
+    assert found.isnan().tolist() == [where == "scores", True]
 
 
 def test_a_resumed_fit_goes_on_along_the_stored_path(monkeypatch):

@@ -105,35 +105,60 @@ INLINE vec exponential(vec x)
 #endif
 }
 
-/* sums[r][v] += rows[r] . columns[:, v], ROWS rows of WIDTH numbers and `vectors` vectors of columns. */
-INLINE void add_scores(vec sums[ROWS][2], const REAL *rows, const REAL *columns, long stride, int vectors)
+INLINE double sum_of(vec v)
 {
+    double total = 0;
+    for (int lane = 0; lane < LANES; lane++) total += v[lane];
+    return total;
+}
+
+/* to[r][v] = rows[r] . columns[:, v] - minus[r], ROWS rows of WIDTH numbers and `vectors` vectors of columns. Blocks
+   such as `to` are (rows, 2 vectors). */
+INLINE void scores_of(
+    REAL *to, const REAL *rows, const REAL *columns, const REAL *minus, long stride, int vectors)
+{
+    vec sums[ROWS][2];
+    UNROLL for (int r = 0; r < ROWS; r++)
+        UNROLL for (int v = 0; v < vectors; v++) sums[r][v] = all(minus ? -minus[r] : 0);
     for (int d = 0; d < WIDTH; d++) {
         vec column[2];
         UNROLL for (int v = 0; v < vectors; v++) column[v] = load(columns + d * stride + v * LANES);
         UNROLL for (int r = 0; r < ROWS; r++)
             UNROLL for (int v = 0; v < vectors; v++) sums[r][v] += rows[r * PADDED + d] * column[v];
     }
+    UNROLL for (int r = 0; r < ROWS; r++)
+        UNROLL for (int v = 0; v < vectors; v++) store(to + (2 * r + v) * LANES, sums[r][v]);
 }
 
-/* out[r] (+)= sum_j weights[r][j] matrix[j], ROWS rows of PADDED numbers. */
+/* out[r] (+)= sum_j weights[r][j] matrix[j] for ROWS rows of `vectors` vectors. */
+INLINE void weighted_rows_part(
+    REAL *out, int add, const REAL *weights, long stride, const REAL *matrix, long count, int vectors)
+{
+    vec sums[ROWS][2] = {};
+    for (long j = 0; j < count; j++) {
+        vec row[2];
+        UNROLL for (int v = 0; v < vectors; v++) row[v] = load(matrix + j * PADDED + v * LANES);
+        UNROLL for (int r = 0; r < ROWS; r++)
+            UNROLL for (int v = 0; v < vectors; v++) sums[r][v] += weights[r * stride + j] * row[v];
+    }
+    UNROLL for (int r = 0; r < ROWS; r++)
+        UNROLL for (int v = 0; v < vectors; v++) {
+            REAL *at = out + r * PADDED + v * LANES;
+            if (add) sums[r][v] += load(at);
+            store(at, sums[r][v]);
+        }
+}
+
+/* The same for ROWS rows of PADDED numbers. */
 INLINE void weighted_rows(REAL *out, int add, const REAL *weights, long stride, const REAL *matrix, long count)
 {
-    for (int chunk = 0; chunk < PADDED; chunk += LANES) {
-        vec sums[ROWS] = {};
-        for (long j = 0; j < count; j++) {
-            vec row = load(matrix + j * PADDED + chunk);
-            UNROLL for (int r = 0; r < ROWS; r++) sums[r] += weights[r * stride + j] * row;
-        }
-        UNROLL for (int r = 0; r < ROWS; r++) {
-            REAL *at = out + r * PADDED + chunk;
-            if (add) sums[r] += load(at);
-            store(at, sums[r]);
-        }
-    }
+    long at = 0;
+    for (; at + 2 * LANES <= PADDED; at += 2 * LANES)
+        weighted_rows_part(out + at, add, weights, stride, matrix + at, count, 2);
+    if (at < PADDED) weighted_rows_part(out + at, add, weights, stride, matrix + at, count, 1);
 }
 
-/* sums[d][v] += sum_i weights[i][v] a[i][d] for `depth` of the d. Blocks of weights are (rows, 2 vectors). */
+/* sums[d][v] += sum_i weights[i][v] a[i][d] for `depth` of the d. */
 INLINE void add_weighted(
     REAL *sums, long stride, const REAL *weights, const REAL *a, long rows, int depth, int vectors)
 {
@@ -164,8 +189,10 @@ INLINE void add_weighted_both(
             s[v] = load(second + (2 * i + v) * LANES);
         }
         UNROLL for (int d = 0; d < depth; d++)
-            UNROLL for (int v = 0; v < vectors; v++)
-                part[d][v] += a[i * PADDED + d] * f[v] + b[i * PADDED + d] * s[v];
+            UNROLL for (int v = 0; v < vectors; v++) {
+                part[d][v] += a[i * PADDED + d] * f[v];
+                part[d][v] += b[i * PADDED + d] * s[v];
+            }
     }
     UNROLL for (int d = 0; d < depth; d++)
         UNROLL for (int v = 0; v < vectors; v++) {
@@ -238,10 +265,8 @@ INLINE void attend_some(const layer *z, long column, shape s, int vectors)
         const REAL *tokens = z->tokens + start * PADDED;
         long count = s.tokens - start < BLOCK ? s.tokens - start : BLOCK;
         for (long r = 0; r < count; r += ROWS) {
-            vec scores[ROWS][2] = {};
-            add_scores(scores, tokens + r * PADDED, z->queries_transposed + column, s.columns, vectors);
-            UNROLL for (int i = 0; i < ROWS; i++)
-                UNROLL for (int v = 0; v < vectors; v++) store(weights + (2 * (r + i) + v) * LANES, scores[i][v]);
+            const REAL *queries = z->queries_transposed + column;
+            scores_of(weights + 2 * r * LANES, tokens + r * PADDED, queries, NULL, s.columns, vectors);
         }
         UNROLL for (int v = 0; v < vectors; v++) {
             vec before = most[v], now = before, sum = {};
@@ -286,37 +311,32 @@ static void attend(const layer *z, shape s)
     if (column < s.columns) attend_some(z, column, s, 1);
 }
 
-INLINE void weights_back(
-    REAL *weights, REAL *score_gradients, const layer *z, const REAL *gradients, const REAL *means, long row, long column,
-    shape s, int vectors)
-{
-    vec scores[ROWS][2] = {}, of_weights[ROWS][2];
-    UNROLL for (int r = 0; r < ROWS; r++)
-        UNROLL for (int v = 0; v < vectors; v++) of_weights[r][v] = all(-means[row + r]);
-    add_scores(scores, z->queries + row * PADDED, z->tokens_transposed + column, s.columns, vectors);
-    UNROLL for (int r = 0; r < ROWS; r++)
-        UNROLL for (int v = 0; v < vectors; v++) 
-            store(weights + (2 * r + v) * LANES, exponential(scores[r][v] - z->most[row + r]));
-    add_scores(of_weights, gradients + row * PADDED, z->tokens_transposed + column, s.columns, vectors);
-    UNROLL for (int r = 0; r < ROWS; r++)
-        UNROLL for (int v = 0; v < vectors; v++)
-            store(score_gradients + (2 * r + v) * LANES, of_weights[r][v] * load(weights + (2 * r + v) * LANES));
-}
-
 INLINE void columns_back(
     const layer *z, const REAL *gradients, const REAL *means, REAL *query_gradients, REAL *transposed_gradients,
     long column, shape s, int vectors)
 {
     REAL weights[BLOCK * 2 * LANES], score_gradients[BLOCK * 2 * LANES];
+    const REAL *columns = z->tokens_transposed + column;
     long count = s.tokens - column < vectors * LANES ? s.tokens - column : vectors * LANES;
     for (long start = 0; start < s.rows; start += BLOCK) {
         long rows = s.rows - start < BLOCK ? s.rows - start : BLOCK;
         for (long r = 0; r < rows; r += ROWS) {
-            REAL *part = score_gradients + r * 2 * LANES;
-            weights_back(weights + r * 2 * LANES, part, z, gradients, means, start + r, column, s, vectors);
-            weighted_rows(
-                query_gradients + (start + r) * PADDED, column > 0, part, 2 * LANES, z->tokens + column * PADDED, count);
+            scores_of(weights + 2 * r * LANES, z->queries + (start + r) * PADDED, columns, NULL, s.columns, vectors);
+            scores_of(
+                score_gradients + 2 * r * LANES, gradients + (start + r) * PADDED, columns, means + start + r, s.columns,
+                vectors);
         }
+        for (long r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < vectors; v++) {
+                REAL *weight = weights + (2 * r + v) * LANES, *gradient = score_gradients + (2 * r + v) * LANES;
+                vec now = exponential(load(weight) - z->most[start + r]);
+                store(weight, now);
+                store(gradient, load(gradient) * now);
+            }
+        for (long r = 0; r < rows; r += ROWS)
+            weighted_rows(
+                query_gradients + (start + r) * PADDED, column > 0, score_gradients + 2 * r * LANES, 2 * LANES,
+                z->tokens + column * PADDED, count);
         const REAL *q = z->queries + start * PADDED, *g = gradients + start * PADDED;
         REAL *to = transposed_gradients + column;
         enum { share = SHARE(MOST_OF_TWO), rest = WIDTH % SHARE(MOST_OF_TWO) };
@@ -438,8 +458,12 @@ int attention_stack(
         }
         const REAL *attended = z_of[layers - 1].attended;
         double y = 0;
-        for (long t = 0; t < tokens; t++)
-            for (int d = 0; d < WIDTH; d++) y += (double)attended[t * PADDED + d] * c[t * PADDED + d];
+        for (long start = 0; start < by_rows; start += BLOCK * PADDED) {
+            long end = start + BLOCK * PADDED < by_rows ? start + BLOCK * PADDED : by_rows;
+            vec part = {};
+            for (long at = start; at < end; at += LANES) part += load(attended + at) * load(c + at);
+            y += sum_of(part);
+        }
         predicted[b] = (REAL)y;
         if (!token_gradients) continue;
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import itertools
 import logging
 import math
 from collections.abc import Callable, Sequence
@@ -95,14 +96,16 @@ class _Stack:
             self.values_back = like.new_empty(batch, *self.values.shape)
         count = min(batch, _PIECES * torch.get_num_threads())
         bounds = [batch * number // max(1, count) for number in range(count + 1)]
-        for_each(self._piece, [slice(*pair) for pair in zip(bounds, bounds[1:], strict=False)])
+        for_each(self._piece, [slice(*pair) for pair in itertools.pairwise(bounds)])
 
     def _piece(self, piece: slice) -> None:
         tokens = self.tokens[piece]
         outputs = [self.predicted[piece]]
         if self.with_gradients:
             outputs += [of[piece] for of in (self.tokens_back, self.readout_back, self.scores_back, self.values_back)]
-        addresses = [each.data_ptr() for each in (tokens, self.readout, self.scores, self.values, *outputs)]
+        addresses: list[int | None] = [
+            each.data_ptr() for each in (tokens, self.readout, self.scores, self.values, *outputs)
+        ]
         addresses += [None] * (9 - len(addresses))
         if self.kernel(len(tokens), tokens.shape[1], len(self.scores), len(self.values), *addresses):
             raise MemoryError
@@ -122,6 +125,7 @@ class _Predict(torch.autograd.Function):
         stack = _Stack(kernel, tokens, readout, matrices[num_values:], matrices[:num_values])
         stack.run(with_gradients)
         if with_gradients:
+            ctx.samples_last = tokens.stride(0) == 1  # as layers/sign_attention.py has them in memory
             ctx.save_for_backward(stack.tokens_back, stack.readout_back, stack.values_back, stack.scores_back)
         return stack.predicted
 
@@ -130,10 +134,12 @@ class _Predict(torch.autograd.Function):
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         tokens_back, *others = ctx.saved_tensors
         readout, values, scores = ((gradient @ each.flatten(1)).view(each.shape[1:]) for each in others)
-        # Samples last in memory, as layers/sign_attention.py has them.
-        scaled = gradient.new_empty(*tokens_back.shape[1:], len(gradient))
-        torch.mul(tokens_back.permute(1, 2, 0), gradient, out=scaled)
-        return None, None, None, scaled.permute(2, 0, 1), readout, *values, *scores
+        if ctx.samples_last:
+            scaled = gradient.new_empty(*tokens_back.shape[1:], len(gradient))
+            scaled = torch.mul(tokens_back.permute(1, 2, 0), gradient, out=scaled).permute(2, 0, 1)
+        else:
+            scaled = tokens_back * gradient[:, None, None]
+        return None, None, None, scaled, readout, *values, *scores
 
 
 def predict(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import torch
 from torch.nn import functional
@@ -50,7 +52,11 @@ class PublishedAttention(torch.nn.Module):
 
     def _path(self) -> Path:
         readout = self.get_parameter("coeffs_attended")
-        return self.path or attention_paths.choose(readout.shape[0], readout.device.type)
+        if self.path is not None:
+            return self.path
+        num_tokens, width = readout.shape
+        has_native = functools.partial(native_attention.is_available, width, readout.dtype)
+        return attention_paths.choose(num_tokens, readout.device.type, has_native)
 
     def step_bytes(self, batch: int) -> int:
         """Memory that a training step of so many samples needs at its largest, forward and backward, in bytes."""
