@@ -86,7 +86,8 @@ class AttentionMultiEnv(Model):
             else:
                 network.load_state_dict({name: torch.from_numpy(array) for name, array in begin_from.items()})
             network.to(context.device, dtype)
-            return EveryCell(network, parts[0], train.phenotypes, parts[1], validation.phenotypes, context.world)
+            marks = torch.arange(self._num_environments, device=context.device)
+            return EveryCell(network, parts[0], train.phenotypes, parts[1], validation.phenotypes, context.world, marks)
 
         (self._weights,) = fit_each([""], make, context)
 
@@ -104,21 +105,17 @@ class AttentionMultiEnv(Model):
         return _with_slots_of_embedding(weights, before, self._num_environments)
 
     def _predict(self, genotypes: CodedGenotypes) -> NDArray:
-        import numpy as np
         import torch
 
         from gpmap_cli.training.batches import DTYPES, DeviceGenotypes
-        from gpmap_cli.training.problems import predict_in_batches
+        from gpmap_cli.training.problems import predict_every_environment
 
         network = self._network(genotypes.num_loci, self._num_slots).double()
         network.load_state_dict({name: torch.from_numpy(array) for name, array in self._weights.items()})
         network.to(self.device, DTYPES[self.precision]).eval()
         coded = DeviceGenotypes(genotypes, self.device, self.precision)
-        columns = [
-            predict_in_batches(network, coded, environment).double().cpu().numpy()
-            for environment in range(self._num_environments)
-        ]
-        return np.stack(columns, axis=1)
+        marks = torch.arange(self._num_environments, device=self.device)
+        return predict_every_environment(network, coded, marks).double().cpu().numpy()
 
     def _attention_maps(self, genotypes: CodedGenotypes) -> dict[str, NDArray]:
         import numpy as np
