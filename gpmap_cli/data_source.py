@@ -80,6 +80,7 @@ class FileSource:
             file.find_loci(self._settings.loci)
             file.find_environments(self._settings.environments)
             file.find_environments(self._settings.fixed, "data.covariates")
+            file.find_environments(tuple(self._settings.environment_covariates or ()), "data.environment_covariates")
             wanted = self._settings.num_samples
             if wanted is not None and wanted > file.num_samples:
                 raise InputError(
@@ -104,6 +105,8 @@ class FileSource:
                 columns = file.phenotypes()[:, file.find_environments(settings.fixed, "data.covariates")]
                 values = columns.astype(np.float64) if rows is None else columns[rows].astype(np.float64)
                 dataset = replace(dataset, sample_covariates=dict(zip(settings.fixed, values.T, strict=True)))
+            if settings.environment_covariates:
+                dataset = replace(dataset, covariates=_with_covariates(dataset, settings.environment_covariates))
             return dataset
 
     def environment_names(self) -> tuple[str, ...]:
@@ -123,3 +126,15 @@ class FileSource:
     def identity(self) -> dict[str, str | int | None]:
         with self._open() as file:
             return {"path": str(self._settings.path), "sha256": file.sha256(), "simulation_seed": None}
+
+
+def _with_covariates(dataset: Dataset, given: dict[str, dict[str, float]]) -> dict[str, NDArray[np.float64]]:
+    """The covariates of environments (E,) that the file has, with these, by environment and name, over them."""
+    names = list(dataset.environment_names)
+    covariates = {name: values.copy() for name, values in dataset.covariates.items()}
+    for environment, values in given.items():
+        for name, value in values.items():
+            column = covariates.setdefault(name, np.full(len(names), np.nan))
+            if environment in names:  # others were left out with data.environments
+                column[names.index(environment)] = value
+    return covariates

@@ -166,6 +166,11 @@ def _convert(value: Any, kind: Any) -> Any:
         if value in choices:
             return value
         raise _WrongValue(f"one of {listing(map(str, choices))}", tuple(map(str, choices)), str(value))
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise _WrongValue("a mapping")
+        element = typing.get_args(kind)[1]
+        return {str(key): _convert(item, element) for key, item in value.items()}
     if origin is tuple:
         element = typing.get_args(kind)[0]
         items = list(value) if isinstance(value, (list, tuple)) else [value]

@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from gpmap_cli.commands.asked_environments import AskedEnvironments, asked_environments
 from gpmap_cli.commands.fitted import TIMES_HELD, FinishedRun, say_covariates
 from gpmap_cli.commands.terminal import show_result
 from gpmap_cli.config.schema import Config
 from gpmap_cli.dataset.contents import SPLIT_NAMES, Dataset
 from gpmap_cli.dataset.disk_genotypes import select_rows
 from gpmap_cli.dataset.splits import Labels, split_hash
-from gpmap_cli.errors import InputError, listing
+from gpmap_cli.errors import InputError, did_you_mean, listing
 from gpmap_cli.report.tables import run_table
 from gpmap_cli.run_dir.layout import COMPLETED, RunDirectory, RunLog
 from gpmap_cli.run_dir.predictor import FittedPredictor
@@ -36,7 +37,7 @@ def run(config: Config, path: Path) -> None:
     predictor = finished.load(root.device, root.precision)
     began = time.perf_counter()
     dataset = source.load(root.genotype_bytes(TIMES_HELD), path)
-    columns = matching_environments(predictor, dataset)
+    asked = _asked(config, predictor, dataset)
     needs_validation = predictor.model.needs_validation(predictor.model.settings)
     labels = finished.labels(config, dataset, is_own, needs_validation)
     parts = _parts(root.rows, labels, dataset.num_samples)
@@ -49,8 +50,8 @@ def run(config: Config, path: Path) -> None:
         if predictor.matches_by_order:
             log.info("the model came without names: loci and environments match by order")
         say_covariates(predictor, dataset)
-        names = tuple(dataset.environment_names[theirs] for theirs, _ in columns)
-        observed = dataset.phenotypes[:, [theirs for theirs, _ in columns]]
+        names = asked.names
+        observed = dataset.phenotypes[:, [dataset.environment_names.index(name) for name in names]]
         wanted = np.zeros(dataset.num_samples, bool)
         for rows in parts.values():
             wanted |= rows
@@ -59,15 +60,15 @@ def run(config: Config, path: Path) -> None:
         looked_at = genotypes if wanted.all() else select_rows(genotypes, kept)
         part = dataset if wanted.all() else dataset.take_rows(kept)
         predicted = np.full(observed.shape, np.nan)
-        predicted[kept] = predictor.predict(looked_at, part.sample_covariates)[:, [ours for _, ours in columns]]
+        predicted[kept] = asked.predict(predictor, looked_at, part.sample_covariates)
         splits = score_parts(observed, predicted, parts, names, finished.seed)
         part_names = np.full(dataset.num_samples, "", dtype=object)
         for name, rows in parts.items():
             part_names[rows] = name
         write_predictions(directory, part, names, predicted[kept], observed[kept], part_names[kept])
-        std = predictor.predict_std(looked_at, part.sample_covariates)
+        std = asked.predict_std(predictor, looked_at, part.sample_covariates)
         if std is not None:
-            write_prediction_std(directory, part, names, std.columns([ours for _, ours in columns]), part_names[kept])
+            write_prediction_std(directory, part, names, std, part_names[kept])
         metrics = {
             "status": COMPLETED,
             "run": root.run,
@@ -88,6 +89,20 @@ def run(config: Config, path: Path) -> None:
         directory.write_json("provenance.json", provenance(started, source.identity(), sha256, predictor.model.device))
         write_metric_files(directory, metrics)
         show_result(run_table(metrics), directory.path)
+
+
+def _asked(config: Config, predictor: FittedPredictor, dataset: Dataset) -> AskedEnvironments:
+    """The environments to score: those that model and data share, or those asked for, new ones among them."""
+    if config.root.environments is None:
+        columns = matching_environments(predictor, dataset)
+        names = tuple(dataset.environment_names[theirs] for theirs, _ in columns)
+        return AskedEnvironments(names, tuple(ours for _, ours in columns))
+    asked = asked_environments(config.root.environments, predictor, dataset)
+    for name in asked.names:
+        if name not in dataset.environment_names:
+            hint = did_you_mean(name, dataset.environment_names) if dataset.environment_names else "use gpmap predict"
+            raise InputError(f"environments: the data have no phenotypes in `{name}` to score against", hint)
+    return asked
 
 
 def matching_environments(predictor: FittedPredictor, dataset: Dataset) -> list[tuple[int, int]]:

@@ -12,6 +12,7 @@ from gpmap_cli.dataset.contents import Dataset
 from gpmap_cli.dataset.covariate_projection import project_out
 from gpmap_cli.dataset.disk_genotypes import select_rows
 from gpmap_cli.dataset.fixed_effects import FixedEffects
+from gpmap_cli.dataset.reaction_norms import KnownEnvironments
 from gpmap_cli.models.base import Model
 from gpmap_cli.run_dir.predictor import FittedPredictor
 
@@ -26,12 +27,18 @@ class FitSamples:
     scale: PhenotypeScale
     fixed: FixedEffects | None
     locus_ids: tuple[str, ...]
-    environment_names: tuple[str, ...]
+    environments: KnownEnvironments
     said: list[str]
+
+    @property
+    def environment_names(self) -> tuple[str, ...]:
+        return self.environments.names
 
     def predictor(self, model: Model) -> FittedPredictor:
         """The model, once fitted, with what it needs to predict phenotypes in their own units."""
-        return FittedPredictor(model, self.coding, self.scale, self.locus_ids, self.environment_names, self.fixed)
+        return FittedPredictor(
+            *(model, self.coding, self.scale, self.locus_ids, self.environment_names, self.fixed, self.environments)
+        )
 
 
 def fit_samples(
@@ -59,5 +66,7 @@ def fit_samples(
         for rows in (train, validation)
     )
     locus_ids = tuple(map(str, dataset.locus_ids.tolist()))
-    names = dataset.environment_names
-    return FitSamples(train_samples, validation_samples, coding, scale, fixed, locus_ids, names, said)
+    environments = KnownEnvironments.learn(
+        dataset.environment_names, dataset.covariates, scale, train_samples.phenotypes
+    )
+    return FitSamples(train_samples, validation_samples, coding, scale, fixed, locus_ids, environments, said)

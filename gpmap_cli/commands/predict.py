@@ -6,6 +6,7 @@ import logging
 from datetime import datetime
 from pathlib import Path
 
+from gpmap_cli.commands.asked_environments import asked_environments, own_environments
 from gpmap_cli.commands.fitted import TIMES_HELD, FinishedRun, say_covariates
 from gpmap_cli.commands.terminal import show_result
 from gpmap_cli.config.schema import Config
@@ -25,6 +26,10 @@ def run(config: Config, path: Path) -> None:
     predictor = finished.load(root.device, root.precision)
     dataset = source.load(root.genotype_bytes(TIMES_HELD), path)
     genotypes = predictor.genotypes_of(dataset)
+    if root.environments is None:
+        asked = own_environments(predictor)
+    else:
+        asked = asked_environments(root.environments, predictor, dataset)
     directory = RunDirectory(path)
     directory.claim({"command": "predict", **config.mapping()})
     with RunLog(directory):
@@ -32,10 +37,10 @@ def run(config: Config, path: Path) -> None:
         if predictor.matches_by_order:
             log.info("the model came without names: loci and environments match by order")
         say_covariates(predictor, dataset)
-        predicted = predictor.predict(genotypes, dataset.sample_covariates)
-        names = predictor.environment_names
+        predicted = asked.predict(predictor, genotypes, dataset.sample_covariates)
+        names = asked.names
         write_predictions(directory, dataset, names, predicted, observed=None, split=None)
-        std = predictor.predict_std(genotypes, dataset.sample_covariates)
+        std = asked.predict_std(predictor, genotypes, dataset.sample_covariates)
         if std is not None:
             write_prediction_std(directory, dataset, names, std, split=None)
         directory.write_json("provenance.json", provenance(started, source.identity(), None, predictor.model.device))

@@ -185,7 +185,7 @@ class _Run:
             log.info("%s", line)
         model = models.model_class(config.model.name)(config.model)
         reporter = TerminalReporter(config.training.epochs)
-        context = _context(config, dataset, device, self._stop, processes, LastCheckpoint(self._directory.path))
+        context = _context(config, samples, device, self._stop, processes, LastCheckpoint(self._directory.path))
         context.reporter = reporter
         began, before = time.perf_counter(), self._seconds["fit"] or 0.0
         try:
@@ -225,7 +225,7 @@ def take_part(config: Config, scratch: Path, helper: Helper, stop: Stop) -> None
     model_class = models.model_class(config.model.name)
     device = helper.device(choose_device(config.root.device, config.root.precision, model_class.needs_float64))
     samples = _fit_samples(config, dataset, labels)
-    context = _context(config, dataset, device, stop, helper, None)
+    context = _context(config, samples, device, stop, helper, None)
     model = model_class(config.model)
     model.fit(samples.train, samples.validation, context)
     _predicted(samples.predictor(model), dataset, context.world)
@@ -265,13 +265,14 @@ def _fit_samples(config: Config, dataset: Dataset, labels: Labels) -> FitSamples
 
 
 def _context(
-    config: Config, dataset: Dataset, device: str, stop: Stop, processes: Team, store: LastCheckpoint | None
+    config: Config, samples: FitSamples, device: str, stop: Stop, processes: Team, store: LastCheckpoint | None
 ) -> FitContext:
     """The circumstances of the fit, once all processes are ready for it."""
     world = processes.begin(device)
     return FitContext(
         seed=config.root.seed,
-        environment_names=dataset.environment_names,
+        environment_names=samples.environment_names,
+        environments=samples.environments,
         training=config.training,
         device=device,
         precision=config.root.precision,

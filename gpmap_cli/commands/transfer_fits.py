@@ -169,7 +169,7 @@ class TransferFits:
 
     def _fit(self, settings: Any, samples: FitSamples, seed: int, start: dict[str, NDArray] | None = None) -> Model:
         context = self._make_context(samples.environment_names)
-        context.seed, context.start = seed, start
+        context.seed, context.start, context.environments = seed, start, samples.environments
         if start is not None:
             rate = context.training.learning_rate * self._config.root.fine_tune_rate
             context.training = replace(context.training, learning_rate=rate)

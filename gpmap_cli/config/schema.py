@@ -62,6 +62,7 @@ class SimulateRoot:
 @dataclass(frozen=True)
 class EvaluateRoot(MemoryLimited):
     run: str = setting()
+    environments: dict[str, dict[str, float]] | tuple[str, ...] | None = None
     rows: Literal["all", "train", "validation", "test"] = "all"
     device: Device = "auto"
     precision: Precision | None = None
@@ -71,6 +72,7 @@ class EvaluateRoot(MemoryLimited):
 @dataclass(frozen=True)
 class PredictRoot(MemoryLimited):
     run: str = setting()
+    environments: dict[str, dict[str, float]] | tuple[str, ...] | None = None
     device: Device = "auto"
     precision: Precision | None = None
     memory_limit: str | None = None

@@ -26,6 +26,7 @@ class FileData(Ruled):
     seed: int | None = setting(None, minimum=0)
     covariates: tuple[str, ...] | None = None
     factors: tuple[str, ...] | None = None
+    environment_covariates: dict[str, dict[str, float]] | None = None
 
     def rules(self) -> tuple[Rule, ...]:
         chosen = (partial(self._choice_problems, key) for key in ("environments", "loci", "covariates", "factors"))

@@ -18,12 +18,13 @@ _MOST_WEIGHTS = 2**22  # in one (B, heads, T, T) tensor
 
 
 def published_maps(
-    weights: Mapping[str, torch.Tensor], genotypes: DeviceGenotypes, environment: int | None = None
+    weights: Mapping[str, torch.Tensor], genotypes: DeviceGenotypes, environment: int | torch.Tensor | None = None
 ) -> torch.Tensor:
     """Mean over samples of softmax(Z Wq (Z Wk)') in every layer of the published network: (layers, T, T) float64.
 
-    weights: by their published names. environment: which one its token says, with T = L + 1 and that token last; None
-    for the network of one environment, T = L. Rows, which sum to one, are the tokens that attend.
+    weights: by their published names. environment: what its token says, a number or covariates (P,), with T = L + 1
+    and that token last; None for the network of one environment, T = L. Rows, which sum to one, are the tokens that
+    attend.
     """
     embedding = weights["random_matrix"]
     num_layers = sum(name.startswith("query_matrix_") for name in weights)
@@ -40,8 +41,10 @@ def published_maps(
     return total / len(genotypes)
 
 
-def _published_tokens(weights: Mapping[str, torch.Tensor], x: torch.Tensor, environment: int | None) -> torch.Tensor:
-    """[x_l r_l, 0, 1] of every locus, and [0, onehot(e), 1] of the environment: (B, T, D)."""
+def _published_tokens(
+    weights: Mapping[str, torch.Tensor], x: torch.Tensor, environment: int | torch.Tensor | None
+) -> torch.Tensor:
+    """[x_l r_l, 0, 1] of every locus, and [0, onehot(e) or covariates, 1] of the environment: (B, T, D)."""
     embedding = weights["random_matrix"]
     num_loci, embedding_dim = embedding.shape
     width = len(weights["query_matrix_1"])
@@ -49,7 +52,11 @@ def _published_tokens(weights: Mapping[str, torch.Tensor], x: torch.Tensor, envi
     z[:, :num_loci, :embedding_dim] = x[:, :, None] * embedding
     if environment is not None:
         # In slots of its own behind the embedding, or, where the width leaves none, in the embedding's.
-        z[:, -1, environment + (embedding_dim if width > embedding_dim + 1 else 0)] = 1
+        first = embedding_dim if width > embedding_dim + 1 else 0
+        if isinstance(environment, torch.Tensor) and environment.is_floating_point():
+            z[:, -1, first : first + len(environment)] = environment
+        else:
+            z[:, -1, first + int(environment)] = 1
     z[:, :, -1] = 1
     return z
 

@@ -88,6 +88,9 @@ class GenotypeTransformer(torch.nn.Module):
     them, and per-locus read-out r = sum_l R_l norm z_l of `read_out_width` numbers. Gated layers over the genotype:
     h = x, then [h, gated], then r joins, then gated again, ...; y = C h + c. R and C start at zero, so a fit begins
     as the additive model does, and the blocks come in as far as they help.
+
+    basis (E, K): the read-out as a function of the environment, y = (C h + c) basis', C and c of K rather than E
+    columns: environment e is read with the combination basis_e of K read-outs.
     """
 
     def __init__(
@@ -100,8 +103,12 @@ class GenotypeTransformer(torch.nn.Module):
         num_layers: int,
         num_units: int,
         read_out_width: int,
+        basis: torch.Tensor | None = None,
     ) -> None:
         super().__init__()
+        self.basis: torch.Tensor | None
+        self.register_buffer("basis", basis, persistent=False)
+        num_outputs = num_environments if basis is None else basis.shape[1]
         self.num_loci, self.width, self.num_heads = num_loci, width, num_heads
         self._blocks = [AttentionBlock(width, num_heads) for _ in range(num_blocks)]
         if num_blocks:
@@ -118,8 +125,8 @@ class GenotypeTransformer(torch.nn.Module):
             self._layers.append(GatedLayer(features, num_units))
             features += num_units
         self.gated = torch.nn.ModuleList(self._layers)
-        self.coefficients = torch.nn.Parameter(torch.zeros(features, num_environments))
-        self.offset = torch.nn.Parameter(torch.zeros(num_environments))
+        self.coefficients = torch.nn.Parameter(torch.zeros(features, num_outputs))
+        self.offset = torch.nn.Parameter(torch.zeros(num_outputs))
 
     @property
     def attention_blocks(self) -> list[AttentionBlock]:
@@ -157,7 +164,8 @@ class GenotypeTransformer(torch.nn.Module):
             if number == len(self._layers) - 1 and self._blocks:
                 h = torch.cat([h, self._read(genotypes)], dim=1)
             h = layer(h)
-        return h @ self.coefficients + self.offset
+        outputs = h @ self.coefficients + self.offset
+        return outputs if self.basis is None else outputs @ self.basis.t()
 
     def _read(self, genotypes: torch.Tensor) -> torch.Tensor:
         z = torch.addcmul(self.locus, genotypes[:, :, None], self.allele)

@@ -23,7 +23,8 @@ class PublishedAttention(torch.nn.Module):
 
     With environments one more token says which one: [0_d, onehot(e), 1] beside locus tokens [x_l r_l, 0_E, 1]
     (D = d + E + 1), or, as in the transfer study, [onehot(e) padded to d, 1] (D = d + 1): `slots` is "own" or
-    "embedding". T = L + 1 then.
+    "embedding". T = L + 1 then. Where environments are given by covariates, P numbers each, these stand in place of the
+    one-hot, and E is P.
 
     How it is computed (layers/attention_paths.py) changes results by rounding only.
     """
@@ -80,22 +81,32 @@ class PublishedAttention(torch.nn.Module):
         pad = functional.pad
         if environments is None:
             return pad(embedded, (0, 1), value=1.0)
-        mark = self._marks(genotypes, environments)
+        mark = self._marks(environments)
         own = mark.shape[1] - self.embedding_dim
         return pad(torch.cat([pad(embedded, (0, own)), mark[:, None]], dim=1), (0, 1), value=1.0)
 
-    def _marks(self, genotypes: torch.Tensor, environments: torch.Tensor) -> torch.Tensor:
-        """Tokens of environments (B,) but for the 1 at their end, (B, D - 1)."""
+    def _marks(self, environments: torch.Tensor) -> torch.Tensor:
+        """Tokens of environments, numbers (B,) or covariates (B, E), but for the 1 at their end, (B, D - 1)."""
         own = self.num_environments if self.slots == "own" else 0
-        mark = genotypes.new_zeros(len(genotypes), self.embedding_dim + own)
         first = self.embedding_dim if own else 0
+        mark = self.get_parameter("offset").new_zeros(len(environments), self.embedding_dim + own)
+        if environments.is_floating_point():
+            mark[:, first : first + environments.shape[1]] = environments
+            return mark
         return mark.scatter_(1, (first + environments)[:, None], 1.0)
 
     def forward(self, genotypes: torch.Tensor, environments: torch.Tensor | None = None) -> torch.Tensor:
-        """Predicted standardised phenotype (B,) of genotypes (B, L), in the given environments (B,)."""
+        """Predicted standardised phenotype (B,) of genotypes (B, L), in the given environments (B,).
+
+        Environments may be several for each of fewer genotypes (G, L), side by side, B = G E.
+        """
         path = self._path()
         sums = self._first_sums(path, genotypes, environments)
-        z = self.tokens(genotypes, environments) if sums is None else sums
+        if sums is None:
+            each = 1 if environments is None else len(environments) // len(genotypes)
+            z = self.tokens(genotypes if each == 1 else genotypes.repeat_interleave(each, dim=0), environments)
+        else:
+            z = sums
         ahead = range(1 if sums is None else 2, NUM_LAYERS + 1)  # layers whose softmax is still to be made
         if path.rest in ("blocks", "native"):
             readout = self.get_parameter("coeffs_attended") @ self._matrix("value", NUM_LAYERS).t()
@@ -112,13 +123,18 @@ class PublishedAttention(torch.nn.Module):
             z = attention_paths.attend(query, key, value, path.rest)
         return (z * self.get_parameter("coeffs_attended")).sum(dim=(1, 2)) + self.get_parameter("offset")
 
+    def every_environment(self, genotypes: torch.Tensor, environments: torch.Tensor) -> torch.Tensor:
+        """Predicted standardised phenotypes (B, E) of genotypes (B, L) in each of environments (E,), in one pass."""
+        marks = environments.repeat(len(genotypes), *[1] * (environments.ndim - 1))
+        return self(genotypes, marks).view(len(genotypes), len(environments))
+
     def _first_sums(
         self, path: Path, genotypes: torch.Tensor, environments: torch.Tensor | None
     ) -> torch.Tensor | None:
         """The first layer's sums (B, T, D) where the path, the genotypes and the scores allow for them."""
         if path.first != "sign" or not sign_attention.are_signs(genotypes):
             return None
-        marks = None if environments is None else self._marks(genotypes, environments)
+        marks = None if environments is None else self._marks(environments)
         return sign_attention.attended_sums(genotypes, marks, self._scores(1), self.get_parameter("random_matrix"))
 
     def _matrix(self, kind: str, layer: int) -> torch.nn.Parameter:

@@ -91,6 +91,8 @@ def attended_sums(
     """N (B, T, D) of tokens Z = [x_l r_l, 1] and, with marks (B, D - 1), one more, [mark, 1].
 
     N over its last column is softmax(Z A Z') Z, A (D, D) = Wq Wk'. None where the scores are too large for this form.
+    Marks may be several for each genotype (G, L), side by side, B = G E: what loci take from loci depends on no mark
+    and is summed once for each genotype.
     """
     dimension = embedding.shape[1]
     pair_scores = embedding @ scores[:dimension, :dimension] @ embedding.t()
@@ -99,24 +101,28 @@ def attended_sums(
         return None
     if marks is None:
         return sums(genotypes, pair_scores, locus_scores, embedding).permute(2, 0, 1)
+    each = len(marks) // len(genotypes)
     # What the mark adds to a score of a locus: x_l r_l A mark' + (last row of A) mark'.
     marked = marks @ scores[:, :-1].t()
-    of_pairs, of_marks = embedding @ marked[:, :dimension].t(), marked[:, -1]
+    of_pairs, of_marks = marked[:, :dimension] @ embedding.t(), marked[:, -1:]
     if not _are_at_most(_LARGEST_LOCUS_SCORE, of_pairs, of_marks):
         return None
     found = sums(genotypes, pair_scores, locus_scores, embedding).permute(2, 0, 1)
-    of_mark = torch.exp(genotypes * of_pairs.t() + of_marks[:, None])[:, :, None]
-    own = marks.shape[1] - dimension
-    empty = marks.new_zeros(*genotypes.shape, own)
-    loci = torch.cat([found[:, :, :dimension], empty, found[:, :, dimension:]], dim=2)
-    loci = loci + of_mark * functional.pad(marks, (0, 1), value=1.0)[:, None]
+    signs = genotypes if each == 1 else genotypes.repeat_interleave(each, dim=0)
+    of_mark = torch.exp(signs * of_pairs + of_marks)
     # The row of the marked token itself, over all loci and over itself.
     queries = marks @ scores[:-1] + scores[-1]
-    over_loci = genotypes * (queries[:, :dimension] @ embedding.t())
+    over_loci = signs * (queries[:, :dimension] @ embedding.t())
     over_itself = (queries[:, :-1] * marks).sum(dim=1, keepdim=True)
     weights = torch.softmax(torch.cat([over_loci, over_itself], dim=1), dim=1)
-    row = functional.pad((weights[:, :-1] * genotypes) @ embedding, (0, own)) + weights[:, -1:] * marks
-    return torch.cat([loci, functional.pad(row, (0, 1), value=1.0)[:, None]], dim=1)
+    tokens = functional.pad(marks, (0, 1), value=1.0)[:, None]
+    whole = torch.cat([of_mark, weights[:, -1:]], dim=1)[:, :, None] * tokens
+    by_genotype = whole.view(len(genotypes), each, *whole.shape[1:])
+    by_genotype[:, :, :-1, :dimension] += found[:, None, :, :-1]
+    by_genotype[:, :, :-1, -1] += found[:, None, :, -1]
+    whole[:, -1, :dimension] += (weights[:, :-1] * signs) @ embedding
+    whole[:, -1, -1] += weights[:, :-1].sum(dim=1)
+    return whole
 
 
 def _are_at_most(largest: float, *tensors: torch.Tensor) -> bool:

@@ -4,34 +4,47 @@ One more token says which environment; otherwise as `attention`, with a read-out
 "multi-environment"; Rijal et al. 2026). Every measured (sample, environment) cell is a training example, labelled
 with its own environment. Width D = d + E + 1 (`environment_slots` own), or d + 1 with the one-hot environment in
 the embedding's slots (embedding, the published transfer study; E <= d). Costs per example as `attention`. A fit that
-begins from one of other environments keeps their slots, in which it learned, behind those of its own.
+begins from one of other environments keeps their slots, in which it learned, behind those of its own. With
+`environment_covariates` the slots hold, in place of the one-hot, a unit vector that follows from them, so
+that products of these are genetic correlations (`gpmap_cli/dataset/reaction_norms.py`), for any environment.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from gpmap_cli.errors import InputError
-from gpmap_cli.models.base import Model
-from gpmap_cli.settings import setting
+from gpmap_cli.errors import InputError, Problem
+from gpmap_cli.models.base import Model, covariate_problems, norms_of, norms_state, reaction_norms
+from gpmap_cli.settings import Rule, Ruled, setting
 
 if TYPE_CHECKING:
+    import torch
     from numpy.typing import NDArray
 
     from gpmap_cli.dataset.coding import CodedGenotypes, Samples
+    from gpmap_cli.dataset.reaction_norms import ReactionNorms
     from gpmap_cli.layers.published_attention import PublishedAttention
     from gpmap_cli.training.context import FitContext
 
 
-_FACTS = ("num_environments", "num_slots", "num_loci")  # of a state, beside its weights
+_FACTS = ("num_environments", "num_slots", "num_loci", "coordinates")  # of a state, beside its weights
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Ruled):
     name: str = "attention_multi_env"
     embedding_dim: int = setting(12, minimum=1)
+    environment_covariates: tuple[str, ...] | None = None
+    covariate_degree: int | None = setting(None, minimum=1, maximum=3)
     environment_slots: Literal["own", "embedding"] = "own"
+
+    def rules(self) -> tuple[Rule, ...]:
+        return (self._covariate_problems,)
+
+    def _covariate_problems(self, prefix: str) -> Iterator[Problem]:
+        yield from covariate_problems(self.environment_covariates, self.covariate_degree, prefix)
 
 
 class AttentionMultiEnv(Model):
@@ -42,6 +55,9 @@ class AttentionMultiEnv(Model):
     can_start = True
     shares_fit = True
     settings: Settings
+    # Where the token holds what covariates make of an environment: how they do, and that of these environments (E, K).
+    _norms: ReactionNorms | None = None
+    _coordinates: NDArray
 
     def _network(self, num_loci: int, num_slots: int) -> PublishedAttention:
         from gpmap_cli.layers.published_attention import PublishedAttention
@@ -69,6 +85,13 @@ class AttentionMultiEnv(Model):
         from gpmap_cli.training.problems import EveryCell
 
         self._num_environments = self._num_slots = train.phenotypes.shape[1]
+        if self.settings.environment_covariates is not None:
+            own = reaction_norms(self.settings.environment_covariates, context, self.settings.covariate_degree)
+            # A fit that begins from another goes on with what its token means.
+            self._norms = own if context.start is None else norms_of(context.start)
+            assert self._norms is not None  # the settings are the same
+            self._coordinates = self._norms.coordinates(own.covariates)
+            self._num_slots = self._coordinates.shape[1]
         begin_from = None if context.start is None else self._begin_from(context.start)
         num_loci, dtype = train.genotypes.num_loci, DTYPES[context.precision]
         batch, _ = context.training.batch_and_rate(int((~np.isnan(train.phenotypes)).sum()))
@@ -86,13 +109,24 @@ class AttentionMultiEnv(Model):
             else:
                 network.load_state_dict({name: torch.from_numpy(array) for name, array in begin_from.items()})
             network.to(context.device, dtype)
-            return EveryCell(network, parts[0], train.phenotypes, parts[1], validation.phenotypes, context.world)
+            shared = (parts[1], validation.phenotypes, context.world, self._marks(context.device, dtype))
+            return EveryCell(network, parts[0], train.phenotypes, *shared)
 
         (self._weights,) = fit_each([""], make, context)
 
+    def _marks(self, device: str, dtype: torch.dtype, coordinates: NDArray | None = None) -> torch.Tensor:
+        """What the token says of each environment of the fit, or of new ones of these coordinates."""
+        import torch
+
+        if self._norms is None:
+            return torch.arange(self._num_environments, device=device)
+        return torch.from_numpy(self._coordinates if coordinates is None else coordinates).to(device, dtype)
+
     def _begin_from(self, start: dict[str, NDArray]) -> dict[str, NDArray]:
         """Weights of the network that `start` was, with slots for the environments of this fit before its own."""
-        weights = {name: array for name, array in start.items() if name not in _FACTS}
+        weights = _weights_of(start)
+        if self._norms is not None:
+            return weights
         before = int(start.get("num_slots", start["num_environments"]))
         if int(start["num_environments"]) == self._num_environments:
             self._num_slots = before
@@ -104,21 +138,26 @@ class AttentionMultiEnv(Model):
         return _with_slots_of_embedding(weights, before, self._num_environments)
 
     def _predict(self, genotypes: CodedGenotypes) -> NDArray:
-        import numpy as np
+        return self._predict_in(genotypes, None)
+
+    def _predict_at(self, genotypes: CodedGenotypes, covariates: NDArray) -> NDArray | None:
+        if self._norms is None:
+            return None
+        return self._predict_in(genotypes, self._norms.coordinates(covariates))
+
+    def _predict_in(self, genotypes: CodedGenotypes, coordinates: NDArray | None) -> NDArray:
+        """In the environments of the fit, or in those of these coordinates."""
         import torch
 
         from gpmap_cli.training.batches import DTYPES, DeviceGenotypes
-        from gpmap_cli.training.problems import predict_in_batches
+        from gpmap_cli.training.problems import predict_every_environment
 
         network = self._network(genotypes.num_loci, self._num_slots).double()
         network.load_state_dict({name: torch.from_numpy(array) for name, array in self._weights.items()})
         network.to(self.device, DTYPES[self.precision]).eval()
         coded = DeviceGenotypes(genotypes, self.device, self.precision)
-        columns = [
-            predict_in_batches(network, coded, environment).double().cpu().numpy()
-            for environment in range(self._num_environments)
-        ]
-        return np.stack(columns, axis=1)
+        marks = self._marks(self.device, DTYPES[self.precision], coordinates)
+        return predict_every_environment(network, coded, marks).double().cpu().numpy()
 
     def _attention_maps(self, genotypes: CodedGenotypes) -> dict[str, NDArray]:
         import numpy as np
@@ -131,27 +170,36 @@ class AttentionMultiEnv(Model):
         tensors = {name: torch.from_numpy(array).to(self.device, dtype) for name, array in self._weights.items()}
         coded = DeviceGenotypes(genotypes, self.device, self.precision)
         of_each = [
-            published_maps(tensors, coded, environment).cpu().numpy() for environment in range(self._num_environments)
+            published_maps(tensors, coded, environment).cpu().numpy() for environment in self._marks(self.device, dtype)
         ]
         return {f"layer_{at}": maps[:, None] for at, maps in enumerate(np.stack(of_each, axis=1), 1)}
 
     def _state(self) -> dict[str, NDArray]:
         import numpy as np
 
+        told = norms_state(self._norms) | ({} if self._norms is None else {"coordinates": self._coordinates})
         numbers = {"num_environments": self._num_environments, "num_slots": self._num_slots}
-        return {**{name: np.array(number) for name, number in numbers.items()}, **self._weights}
+        return {**{name: np.array(number) for name, number in numbers.items()}, **told, **self._weights}
 
     def _restore(self, state: dict[str, NDArray]) -> None:
         self._num_environments = int(state["num_environments"])
         self._num_slots = int(state.get("num_slots", state["num_environments"]))
-        self._weights = {name: array for name, array in state.items() if name not in _FACTS}
+        self._weights = _weights_of(state)
+        self._norms = norms_of(state)
+        if self._norms is not None:
+            self._coordinates = state["coordinates"]
 
     def describe(self) -> dict[str, Any]:
-        return {"embedding_dim": self.settings.embedding_dim}
+        found = {"embedding_dim": self.settings.embedding_dim}
+        return found if self._norms is None else found | {"degree in the covariates": self._norms.degree}
 
     @property
     def num_parameters(self) -> int:
         return sum(array.size for array in self._weights.values())
+
+
+def _weights_of(state: dict[str, NDArray]) -> dict[str, NDArray]:
+    return {name: array for name, array in state.items() if name not in _FACTS and not name.startswith("norms/")}
 
 
 def _with_own_slots(

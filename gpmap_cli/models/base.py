@@ -7,15 +7,17 @@ any of them is loaded.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from gpmap_cli.errors import InputError
+from gpmap_cli.errors import InputError, Problem
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from gpmap_cli.dataset.coding import CodedGenotypes, Samples
+    from gpmap_cli.dataset.reaction_norms import ReactionNorms
     from gpmap_cli.training.context import FitContext
 
 
@@ -81,6 +83,15 @@ class Model(ABC):
         """Standardised phenotypes (N, E) of the samples."""
         self._check(genotypes)
         return self._predict(genotypes)
+
+    def predict_at(self, genotypes: CodedGenotypes, covariates: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        """Standardised phenotypes (N, n) in environments of these covariates (n, P), known or new.
+
+        From a model that is told of environments by their covariates (`settings.environment_covariates`, in that order)
+        and takes new ones by itself; None from others.
+        """
+        self._check(genotypes)
+        return self._predict_at(genotypes, covariates)
 
     def predict_std(self, genotypes: CodedGenotypes) -> NDArray[np.float64] | None:
         """Standard deviations (N, E) of the genetic values given the training data, in standardised units.
@@ -160,6 +171,9 @@ class Model(ABC):
     @abstractmethod
     def _restore(self, state: dict[str, NDArray]) -> None: ...
 
+    def _predict_at(self, genotypes: CodedGenotypes, covariates: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        return None
+
     def _predict_std(self, genotypes: CodedGenotypes) -> NDArray[np.float64] | None:
         return None
 
@@ -178,3 +192,35 @@ def environment_rows(rows: NDArray, num_environments: int) -> NDArray:
     if len(rows) == num_environments:
         return rows.copy()
     return np.repeat(rows.mean(axis=0, keepdims=True), num_environments, axis=0)
+
+
+def covariate_problems(chosen: tuple[str, ...] | None, degree: int | None, prefix: str) -> Iterator[Problem]:
+    """What is wrong with the settings `environment_covariates` and `covariate_degree`."""
+    key = f"{prefix}environment_covariates"
+    if chosen is None and degree is not None:
+        what = f"{prefix}covariate_degree is of a polynomial in {key}, which is not set"
+        yield Problem(what, f"add {key}=[temperature], or leave it out")
+    if chosen is not None and len(chosen) == 0:
+        yield Problem(f"{key} is empty", f"leave {key} out to tell environments apart by name")
+    elif chosen is not None and len(set(chosen)) < len(chosen):
+        yield Problem(f"{key} names one twice", "name each only once")
+
+
+def reaction_norms(chosen: tuple[str, ...], context: FitContext, degree: int | None = None) -> ReactionNorms:
+    """Through the environments of a fit, by the covariates that the setting `environment_covariates` chose."""
+    if context.environments is None:
+        raise RuntimeError("a fit by covariates of environments was given none")
+    return context.environments.whole_norms(chosen, degree)
+
+
+def norms_state(norms: ReactionNorms | None) -> dict[str, NDArray]:
+    """Reaction norms as part of a model's state."""
+    return {} if norms is None else {f"norms/{name}": part for name, part in norms.state().items()}
+
+
+def norms_of(state: dict[str, NDArray]) -> ReactionNorms | None:
+    """Those of a model's state, if it has them."""
+    from gpmap_cli.dataset.reaction_norms import ReactionNorms
+
+    parts = {name.removeprefix("norms/"): part for name, part in state.items() if name.startswith("norms/")}
+    return ReactionNorms.from_state(parts) if parts else None

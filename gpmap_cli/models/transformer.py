@@ -2,10 +2,11 @@
 
 Per-allele locus embeddings, pre-norm attention blocks, per-locus read-out, gated layers over the whole genotype, one
 output per environment; what was not measured is masked in the loss, so no sample is thrown away. The formula is in
-`gpmap_cli/layers/genotype_transformer.py`. `num_members` networks are fitted from different initial weights and
-their predictions averaged; the exact additive or pairwise fit takes the share of the prediction that the validation
-samples give it. Costs for each member, sample and step 6 (L W^2 12 + 2 L^2 W) blocks + 6 (sum of
-D_k 2 M) multiply-adds, D_k the inputs of a gated layer, at most L + R + k M.
+`gpmap_cli/layers/genotype_transformer.py`. With `environment_covariates` the read-out is a polynomial of them and has
+as many outputs as that has terms (`gpmap_cli/dataset/reaction_norms.py`). `num_members` networks are fitted from
+different initial weights and their predictions averaged; the exact additive or pairwise fit takes the share of the
+prediction that the validation samples give it. Costs for each member, sample and step 6 (L W^2 12 + 2 L^2 W) blocks + 6
+(sum of D_k 2 M) multiply-adds, D_k the inputs of a gated layer, at most L + R + k M.
 """
 
 from __future__ import annotations
@@ -15,7 +16,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from gpmap_cli.errors import Problem
-from gpmap_cli.models.base import Model, environment_rows
+from gpmap_cli.models.base import (
+    Model,
+    covariate_problems,
+    environment_rows,
+    norms_of,
+    norms_state,
+    reaction_norms,
+)
 from gpmap_cli.settings import Rule, Ruled, setting
 
 if TYPE_CHECKING:
@@ -23,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gpmap_cli.dataset.coding import CodedGenotypes, Samples
+    from gpmap_cli.dataset.reaction_norms import ReactionNorms
     from gpmap_cli.layers.genotype_transformer import Members
     from gpmap_cli.solvers.linear_baseline import LinearBaseline
     from gpmap_cli.training.context import FitContext
@@ -41,10 +50,15 @@ class Settings(Ruled):
     num_units: int = setting(256, minimum=1)
     read_out_width: int = setting(64, minimum=1)
     num_members: int = setting(1, minimum=1)
+    environment_covariates: tuple[str, ...] | None = None
+    covariate_degree: int | None = setting(None, minimum=1, maximum=3)
     linear: Literal["auto", "none", "ridge", "pairwise"] = "auto"
 
     def rules(self) -> tuple[Rule, ...]:
-        return (self._head_problems,)
+        return self._head_problems, self._covariate_problems
+
+    def _covariate_problems(self, prefix: str) -> Iterator[Problem]:
+        yield from covariate_problems(self.environment_covariates, self.covariate_degree, prefix)
 
     def _head_problems(self, prefix: str) -> Iterator[Problem]:
         if self.width % self.num_heads:
@@ -65,11 +79,16 @@ class Transformer(Model):
     shares_fit = True
     settings: Settings
 
+    _norms: ReactionNorms | None = None  # of environments that the network is told of by their covariates
+
     def _network(self, num_loci: int, num_environments: int) -> Members:
+        import torch
+
         from gpmap_cli.layers.genotype_transformer import GenotypeTransformer, Members
 
         settings = self.settings
         num_blocks = settings.num_blocks
+        basis = None if self._norms is None else torch.from_numpy(self._norms.basis())
         if num_blocks is None:
             num_blocks = int(num_loci <= _MOST_LOCI_FOR_BLOCKS)
         return Members(
@@ -83,6 +102,7 @@ class Transformer(Model):
                     settings.num_layers,
                     settings.num_units,
                     settings.read_out_width,
+                    basis,
                 )
                 for _ in range(settings.num_members)
             ]
@@ -100,6 +120,8 @@ class Transformer(Model):
 
         num_loci, dtype = train.genotypes.num_loci, DTYPES[context.precision]
         self._num_environments = train.phenotypes.shape[1]
+        chosen = self.settings.environment_covariates
+        self._norms = None if chosen is None else reaction_norms(chosen, context, self.settings.covariate_degree)
         network = self._network(num_loci, self._num_environments).to(dtype)
         batch, _ = context.training.batch_and_rate(int((~np.isnan(train.phenotypes)).any(axis=1).sum()))
         refuse_step_beyond_memory(
@@ -143,9 +165,20 @@ class Transformer(Model):
         for name, array in start.items():
             if name.startswith("members."):
                 if name.endswith((".coefficients", ".offset")):
-                    array = environment_rows(array.T, self._num_environments).T
+                    array = self._outputs_of(array, start)
                 weights[name] = torch.from_numpy(array.copy())
         return weights
+
+    def _outputs_of(self, outputs: NDArray, start: dict[str, NDArray]) -> NDArray:
+        """Read-outs (..., K) of `start` as those of this fit; by covariates, what they make of its environments."""
+        if self._norms is None:
+            return environment_rows(outputs.T, self._num_environments).T
+        before, basis = norms_of(start), self._norms.basis()
+        assert before is not None  # the settings are the same
+        if int(start["num_environments"]) == self._num_environments:
+            return outputs
+        own = outputs @ before.basis().T * before.std  # in the phenotypes' own units
+        return own @ before.weights(self._norms.covariates).T / self._norms.std @ basis / len(basis)
 
     def _predict(self, genotypes: CodedGenotypes) -> NDArray:
         of_network = self._of_network(genotypes)
@@ -189,6 +222,7 @@ class Transformer(Model):
         import numpy as np
 
         state = {"num_environments": np.array(self._num_environments), **self._weights}
+        state.update(norms_state(self._norms))
         if self._baseline is not None:
             state["network_share"] = self._network_share
             state.update({f"linear/{name}": array for name, array in vars(self._baseline).items()})
@@ -199,6 +233,7 @@ class Transformer(Model):
 
         self._num_environments = int(state["num_environments"])
         self._weights = {name: array for name, array in state.items() if name.startswith("members.")}
+        self._norms = norms_of(state)
         self._baseline = None
         if "network_share" in state:
             self._network_share = state["network_share"]
@@ -207,7 +242,8 @@ class Transformer(Model):
 
     def describe(self) -> dict[str, Any]:
         """Which share of the prediction is the network's, per environment; the rest is the exact linear fit's."""
-        return {} if self._baseline is None else {"share of the network": self._network_share.tolist()}
+        found: dict[str, Any] = {} if self._norms is None else {"degree in the covariates": self._norms.degree}
+        return found if self._baseline is None else found | {"share of the network": self._network_share.tolist()}
 
     @property
     def num_parameters(self) -> int:

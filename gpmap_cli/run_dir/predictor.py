@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from gpmap_cli.dataset.coding import CodedGenotypes, GenotypeCoding, PhenotypeSc
 from gpmap_cli.dataset.contents import Dataset
 from gpmap_cli.dataset.disk_genotypes import StoredGenotypes, select_loci
 from gpmap_cli.dataset.fixed_effects import FixedEffects
+from gpmap_cli.dataset.reaction_norms import KnownEnvironments
 from gpmap_cli.errors import InputError, Problem, listing
 from gpmap_cli.models.base import Model
 from gpmap_cli.run_dir.checkpoints import load_arrays, save_arrays
@@ -47,6 +48,7 @@ class FittedPredictor:
     locus_ids: tuple[str, ...] | None
     environment_names: tuple[str, ...]
     fixed: FixedEffects | None = None
+    environments: KnownEnvironments | None = None
 
     @property
     def matches_by_order(self) -> bool:
@@ -64,6 +66,49 @@ class FittedPredictor:
         if self.fixed is None or coded.projection is None:
             return predicted
         return predicted + coded.projection.design @ self.fixed.of_phenotypes
+
+    @property
+    def environment_covariates(self) -> tuple[str, ...]:
+        """The covariates by which the model itself is told of environments; none where it knows them apart."""
+        return tuple(getattr(self.model.settings, "environment_covariates", None) or ())
+
+    def predict_new(
+        self,
+        genotypes: StoredGenotypes,
+        covariates: Mapping[str, NDArray[np.float64]] | None,
+        new: Sequence[Mapping[str, float]],
+    ) -> NDArray[np.float64]:
+        """Phenotypes (N, n) in their own units in `new` environments, each known by the values of its covariates.
+
+        From the model itself where it takes covariates, else from its predictions for known environments, as reaction
+        norms (`dataset/reaction_norms.py`) combine them; their scale is that of reaction norms in any case.
+        """
+        if self.environments is None:
+            raise InputError(
+                "the model knows no covariates of its environments", "train it again, with data that have them"
+            )
+        coded = self._coded(genotypes, covariates or {})
+        degree = getattr(self.model.settings, "covariate_degree", None)
+        groups: dict[tuple[str, ...], list[int]] = {}
+        for number, one in enumerate(new):
+            groups.setdefault(tuple(sorted(one)), []).append(number)
+        predicted = np.empty((len(genotypes), len(new)))
+        known: NDArray[np.float64] | None = None
+        for group, which in groups.items():
+            own = self.environment_covariates
+            names = own if set(own) == set(group) else group
+            norms, rows = self.environments.norms(names, degree)
+            values = np.array([[new[number][name] for name in names] for number in which])
+            weights = norms.weights(values)
+            standardised = self.model.predict_at(coded, values) if names == own else None
+            if standardised is not None:
+                predicted[:, which] = norms.scale(values).restore(standardised)
+                if self.fixed is not None and coded.projection is not None:
+                    predicted[:, which] += coded.projection.design @ self.fixed.of_phenotypes[:, rows] @ weights.T
+                continue
+            known = self.predict(genotypes, covariates) if known is None else known
+            predicted[:, which] = known[:, rows] @ weights.T
+        return predicted
 
     def _coded(self, genotypes: StoredGenotypes, covariates: Mapping[str, NDArray[np.float64]]) -> CodedGenotypes:
         if self.fixed is None:
@@ -132,6 +177,8 @@ class FittedPredictor:
         if self.fixed is not None:
             fixed, facts["covariates"] = self.fixed.state()
             arrays.update({f"fixed/{name}": array for name, array in fixed.items()})
+        if self.environments is not None:
+            arrays.update({f"environments/{name}": array for name, array in self.environments.state().items()})
         path.parent.mkdir(exist_ok=True)
         save_arrays(path, arrays, facts)
 
@@ -139,7 +186,9 @@ class FittedPredictor:
     def load(cls, path: Path, device: str = "cpu", precision: str = "float32") -> FittedPredictor:
         """Read a fitted model; only this program's own models are made, and nothing in the file is executed."""
         arrays, facts = load_arrays(path)
-        parts: dict[str, dict[str, NDArray]] = {"model": {}, "coding": {}, "scale": {}, "fixed": {}}
+        parts: dict[str, dict[str, NDArray]] = {
+            name: {} for name in ("model", "coding", "scale", "fixed", "environments")
+        }
         hint = "use another run, or train again"
         try:
             for name, array in arrays.items():
@@ -152,14 +201,16 @@ class FittedPredictor:
                 raise InputError(problems)
             model = models.model_class(name).from_state(settings, parts["model"])
             model.device, model.precision = device, precision
-            locus_ids = facts["locus_ids"]
+            locus_ids, known = facts["locus_ids"], parts["environments"]
+            names, scale = tuple(map(str, facts["environment_names"])), PhenotypeScale.from_state(parts["scale"])
             return cls(
                 model,
                 GenotypeCoding.from_state(parts["coding"]),
-                PhenotypeScale.from_state(parts["scale"]),
+                scale,
                 None if locus_ids is None else tuple(map(str, locus_ids)),
-                tuple(map(str, facts["environment_names"])),
+                names,
                 FixedEffects.from_state(parts["fixed"], facts["covariates"]) if parts["fixed"] else None,
+                KnownEnvironments.from_state(names, scale, known) if known else None,
             )
         except InputError:
             raise

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
+    from gpmap_cli.dataset.reaction_norms import KnownEnvironments
     from gpmap_cli.training.settings import TrainingSettings
 
 
@@ -105,6 +106,7 @@ class FitContext:
     stop: Stop = field(default_factory=Stop)
     world: World = field(default_factory=World)
     start: dict[str, NDArray] | None = None  # `Model.state()` of a fit with the same settings, to begin from
+    environments: KnownEnvironments | None = None  # what is known of them besides their names
 
     def batch_here(self, batch: int) -> int:
         """How much of a batch is in the memory of one device: processes on CPUs share theirs."""

@@ -62,7 +62,10 @@ class OnePhenotype(_Validated):
 
 
 class EveryCell(_Validated):
-    """All environments jointly: every measured (sample, environment) cell is an example, labelled with its own."""
+    """All environments jointly: every measured (sample, environment) cell is an example, labelled with its own.
+
+    marks: what the network is told of each environment, their numbers (E,) or covariates (E, P).
+    """
 
     def __init__(
         self,
@@ -72,24 +75,24 @@ class EveryCell(_Validated):
         validation_genotypes: DeviceGenotypes,
         validation_phenotypes: NDArray[np.float64],
         world: World,
+        marks: torch.Tensor,
     ) -> None:
         super().__init__(network, validation_genotypes, validation_phenotypes, world)
         like = next(network.parameters())
         rows, environments = np.nonzero(~np.isnan(phenotypes))
         self._rows = torch.from_numpy(rows).to(like.device)
+        self._marks = marks
         self._environments = torch.from_numpy(environments).to(like.device)
         self._phenotypes = torch.from_numpy(phenotypes[rows, environments]).to(like.device, like.dtype)
         self._genotypes = genotypes
         self.num_examples = len(rows)
 
     def loss(self, examples: torch.Tensor) -> tuple[torch.Tensor, int]:
-        predicted = self.network(self._genotypes[self._rows[examples]], self._environments[examples])
+        predicted = self.network(self._genotypes[self._rows[examples]], self._marks[self._environments[examples]])
         return ((predicted - self._phenotypes[examples]) ** 2).sum(), len(examples)
 
     def _predict(self, rows: slice) -> torch.Tensor:
-        environments = range(self._validation_phenotypes.shape[1])
-        genotypes = self._validation_genotypes
-        return torch.stack([predict_in_batches(self.network, genotypes, one, rows) for one in environments], dim=1)
+        return predict_every_environment(self.network, self._validation_genotypes, self._marks, rows)
 
 
 class EveryEnvironment(_Validated):
@@ -150,29 +153,32 @@ def predict_jointly(
         return torch.cat([network(genotypes[part]).mean(dim=0) for part in _parts(genotypes, rows, rows_at_once)])
 
 
-def predict_in_batches(
-    network: torch.nn.Module,
-    genotypes: DeviceGenotypes,
-    environment: int | None = None,
-    rows: slice | None = None,
-) -> torch.Tensor:
-    """Predictions (N,) of all samples, or of these neighbouring ones, in batches as large as memory allows.
+def predict_in_batches(network: torch.nn.Module, genotypes: DeviceGenotypes, rows: slice | None = None) -> torch.Tensor:
+    """Predictions (N,) of all samples, or of these neighbouring ones, in batches as large as memory allows."""
+    with torch.no_grad():
+        step = _largest_batch(network, genotypes)
+        return torch.cat([network(genotypes[part]) for part in _parts(genotypes, rows, step)])
 
-    A network that knows better how many samples to take at once says so (`prediction_batch`).
+
+def predict_every_environment(
+    network: torch.nn.Module, genotypes: DeviceGenotypes, marks: torch.Tensor, rows: slice | None = None
+) -> torch.Tensor:
+    """Predictions (N, E) of all samples, or of these neighbouring ones, all environments of a sample in one pass.
+
+    marks: what the network is told of each environment, their numbers (E,) or covariates (E, P).
     """
-    step = max(1, min(4096, _LARGEST_PREDICTION // (genotypes.num_loci + 1) ** 2))
+    step = max(1, _largest_batch(network, genotypes) // len(marks))
+    one_pass: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = getattr(network, "every_environment")  # noqa: B009
+    with torch.no_grad():
+        return torch.cat([one_pass(genotypes[part], marks) for part in _parts(genotypes, rows, step)])
+
+
+def _largest_batch(network: torch.nn.Module, genotypes: DeviceGenotypes) -> int:
+    """How many predictions to make at once. A network that knows better says so (`prediction_batch`)."""
     asked: Callable[[], int] | None = getattr(network, "prediction_batch", None)
     if asked is not None:
-        step = asked()
-    parts = []
-    with torch.no_grad():
-        for part in _parts(genotypes, rows, step):
-            batch = genotypes[part]
-            if environment is None:
-                parts.append(network(batch))
-            else:
-                parts.append(network(batch, torch.full((len(batch),), environment, device=batch.device)))
-    return torch.cat(parts)
+        return asked()
+    return max(1, min(4096, _LARGEST_PREDICTION // (genotypes.num_loci + 1) ** 2))
 
 
 def _parts(genotypes: DeviceGenotypes, rows: slice | None, step: int) -> list[slice]:
