@@ -19,7 +19,7 @@ ROWS = (
     ("prepare",),
     ("run_dir", "data_source"),
     ("models", "simulate"),
-    ("variance", "explain"),
+    ("variance", "explain", "scan"),
     ("solvers", "layers"),
     ("training",),
     ("ld_pruning",),

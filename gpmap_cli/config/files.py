@@ -7,7 +7,7 @@ from pathlib import Path
 
 import gpmap_cli
 
-ROOT_GROUPS = ("data", "model", "training", "split", "source", "prune", "experiment")
+ROOT_GROUPS = ("data", "model", "training", "split", "source", "prune", "scan", "experiment")
 
 
 @cache

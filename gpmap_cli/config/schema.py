@@ -15,6 +15,7 @@ from gpmap_cli.errors import InputError, Problem, did_you_mean
 from gpmap_cli.ld_pruning.settings import Pruning
 from gpmap_cli.prepare import sources
 from gpmap_cli.prepare.source_settings import SourceSettings
+from gpmap_cli.scan.settings import ScanSettings
 from gpmap_cli.settings import Group, Rule, Ruled, fill, num_bytes, setting
 from gpmap_cli.simulate.settings import SimulatedData
 from gpmap_cli.simulate.yeast_settings import YeastSyntheticData
@@ -101,6 +102,16 @@ class VarianceRoot(MemoryLimited):
     method: Literal["auto", "reml", "haseman_elston"] = "auto"
     weighted: bool = False
     num_probes: int = setting(12, minimum=0, maximum=1000)
+    memory_limit: str | None = None
+
+
+@dataclass(frozen=True)
+class ScanRoot(MemoryLimited):
+    seed: int = setting(0, minimum=0, maximum=2**63 - 1)  # it goes into files as int64
+    rows: Literal["all", "train", "validation", "test"] = "all"
+    dry_run: bool = False
+    max_hours: float = setting(24.0, above=0)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     memory_limit: str | None = None
 
 
@@ -222,6 +233,15 @@ COMMANDS = {
             ("data", "prune"),
         ),
         Command(
+            "scan",
+            "which loci interact: every pair (triple, quadruple) of loci tested, the strongest and how sure they are",
+            "gpmap scan data=rbd scan.order=2",
+            ScanRoot,
+            ("data", "prune", "scan"),
+            optional_groups=("split",),
+            resumable=True,
+        ),
+        Command(
             "transfer",
             "how well an environment with few phenotypes is predicted with the help of the others",
             "gpmap transfer data=yeast target=23C num_target=[10,100,1000]",
@@ -308,6 +328,8 @@ def _fill_group(name: str, part: Mapping[str, Any], problems: list[Problem]) -> 
         return fill(TrainingSettings, part, Group(prefix, chosen), problems)
     if name == "data":
         return fill(SIMULATED_DATA.get(chosen, FileData), part, Group(prefix, chosen), problems)
+    if name == "scan":
+        return fill(ScanSettings, part, Group(prefix, "scan"), problems)
     if name == "prune":
         return fill(Pruning, part, Group(prefix, "prune"), problems)
     kinds = sources if name == "source" else models

@@ -86,8 +86,8 @@ def read_run(directory: Path) -> Run | None:
     if not has_metrics and not has_config:
         return None
     config, problems = _read_config(directory / "config.yaml")
-    # Curves of transfer are in tables of their own, and what explain measures is effects, not phenotypes.
-    if config.get("command") in ("transfer", "explain"):
+    # Curves of transfer are in tables of their own, and what explain and scan measure is effects, not phenotypes.
+    if config.get("command") in ("transfer", "explain", "scan"):
         return None
     if not has_metrics:
         if not problems and not ("model.name" in config and any(key.startswith("training.") for key in config)):

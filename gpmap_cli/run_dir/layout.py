@@ -33,7 +33,7 @@ class RunDirectory:
     def refuse_if_taken(self) -> None:
         """A directory that already holds a run is never written over."""
         if self.holds_a_run:
-            command = "transfer" if self._command == "transfer" else "train"
+            command = self._command if self._command in ("transfer", "scan") else "train"
             raise InputError(
                 f"{self.path}: this directory already holds a run",
                 f"choose another hydra.run.dir, or continue that run with: gpmap {command} resume={self.path}",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import io
 from collections.abc import Mapping
 from typing import IO
 
@@ -51,15 +50,17 @@ def write_tables(
 
 def write_table(directory: RunDirectory, name: str, columns: Mapping[str, NDArray]) -> None:
     """`<name>.csv.gz`; what is undefined is empty, and no time goes into the archive."""
-    import pandas as pd
-
-    table = pd.DataFrame(dict(columns))
+    text_of_table = table_text(columns)
 
     def write(stream: IO[bytes]) -> None:
         with gzip.GzipFile("", "wb", compresslevel=6, fileobj=stream, mtime=0) as archive:
-            text = io.TextIOWrapper(archive, encoding="utf-8", newline="")
-            table.to_csv(text, index=False, float_format="%.9g", lineterminator="\n")
-            text.flush()
-            text.detach()
+            archive.write(text_of_table.encode("utf-8"))
 
     write_whole(directory.path / f"{name}.csv.gz", write)
+
+
+def table_text(columns: Mapping[str, NDArray]) -> str:
+    """A table as CSV; what is undefined is empty."""
+    import pandas as pd
+
+    return str(pd.DataFrame(dict(columns)).to_csv(index=False, float_format="%.9g", lineterminator="\n"))

@@ -1,0 +1,142 @@
+"""Exact tests of chosen terms: the t statistic of a term in a joint least-squares fit with its lower-order parts.
+
+A set S of loci is tested by the coefficient of prod_S x in the regression of the phenotype on the background
+(intercept, covariates, and all loci where these are in it), the products of all proper subsets of S, and prod_S x:
+
+    effect = p~'r / p~'p~,    SE^2 = (r~'r~ - effect^2 p~'p~) / (df - m),    t = effect / SE,
+
+p~ being the product less what the background and the subsets explain of it, r~ the residual phenotype less what the
+subsets explain, m the terms that are added to a background with df degrees of freedom left. `effect` is in the
+phenotype's units per unit of the product of coded genotypes: for -1/+1, 2^-k times the k-th difference.
+Where the background is of ridge regression, r are its residuals, the loci of S are among the subsets, and the test is
+conditional on the ridge fit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gpmap_cli.scan.background import Projected, Residuals
+from gpmap_cli.scan.p_values import log10_p
+from gpmap_cli.scan.products import times_transposed
+
+_CHUNK = 8192  # samples
+_COLUMNS = 1024  # terms and their parts at once
+_NOTHING_LEFT = 1e-7  # of the product's variance: below that the lower-order parts determine the term
+
+
+@dataclass(frozen=True)
+class TermTests:
+    """Of T terms: effect, standard error, t and log10 of its two-sided p-value, all (T,).
+
+    NaN, and a p-value of 1, where lower-order parts determine the term.
+    """
+
+    effect: NDArray[np.float64]
+    std_error: NDArray[np.float64]
+    t: NDArray[np.float64]
+    log10_p: NDArray[np.float64]
+
+
+def test_terms(genotypes: torch.Tensor, residuals: Residuals, environment: int, loci: NDArray[np.int32]) -> TermTests:
+    """Tests of terms (T, k) in one environment. Costs N L multiply-adds for each term and part of order 2 and more."""
+    projection = next(one for one in residuals.projections if environment in one.environments)
+    order = loci.shape[1]
+    lowest = 2 if residuals.has_loci else 1
+    parts = [part for size in range(lowest, order + 1) for part in combinations(range(order), size)]
+    if not parts:  # single loci over a background that has them
+        parts = [tuple(range(order))]
+    step = max(1, _COLUMNS // len(parts))
+    y = torch.zeros(genotypes.shape[1], dtype=torch.float64, device=genotypes.device)
+    r = residuals.phenotypes.residuals[:, environment]
+    y[: len(r)] = torch.from_numpy(r).to(y.device)
+    found = [_tests(genotypes, projection, y, loci[start : start + step], parts) for start in range(0, len(loci), step)]
+    effect, std_error, df = (np.concatenate([np.empty(0), *(one[at] for one in found)]) for at in range(3))
+    t = effect / std_error
+    p = np.full(len(t), np.nan)
+    for same in np.unique(df):
+        p[df == same] = log10_p(t[df == same], float(same))
+    return TermTests(effect, std_error, t, np.where(np.isnan(p), 0.0, p))
+
+
+test_terms.__test__ = False  # type: ignore[attr-defined]  # it is no test of this program
+
+
+def _tests(
+    genotypes: torch.Tensor,
+    projection: Projected,
+    y: torch.Tensor,
+    loci: NDArray[np.int32],
+    parts: list[tuple[int, ...]],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Effects, standard errors and degrees of freedom (T,) of terms, whose own product is the last of the parts."""
+    num_terms, size = len(loci), len(parts)
+    device = genotypes.device
+    places = torch.from_numpy(loci.astype(np.int64)).to(device)
+    here = torch.zeros(len(y), dtype=genotypes.dtype, device=device)
+    here[torch.from_numpy(projection.rows).to(device)] = 1
+    right = torch.cat([projection.basis, y[:, None]], dim=1)
+    with_right = torch.zeros(size * num_terms, right.shape[1], dtype=torch.float64, device=device)
+    with_loci = None
+    if projection.root is not None:
+        with_loci = torch.zeros(size * num_terms, len(genotypes), dtype=torch.float64, device=device)
+    gram = torch.zeros(num_terms, size, size, dtype=torch.float64, device=device)
+    for start in range(0, len(y), _CHUNK):
+        samples = slice(start, start + _CHUNK)
+        block = genotypes[:, samples]
+        products = torch.stack([_product(block, places[:, list(part)], here[samples]) for part in parts], dim=1)
+        flat = products.view(num_terms * size, -1)
+        if genotypes.dtype != torch.int8:
+            flat, block = flat.double(), block.double()
+        if with_loci is not None:
+            with_loci += times_transposed(flat.contiguous(), block.contiguous())
+        # Sums of so few products of -1, 0 and +1 are exact in float32 too.
+        wide = flat.view(num_terms, size, -1).to(torch.float32 if genotypes.dtype == torch.int8 else torch.float64)
+        gram += wide @ wide.transpose(1, 2)
+        with_right += flat.double() @ right[samples]
+    inside = projection.coordinates(None if with_loci is None else with_loci.T, with_right[:, :-1].T)
+    inside = inside.T.view(num_terms, size, -1)
+    whole = gram.diagonal(dim1=1, dim2=2)[:, -1].clone()
+    gram -= inside @ inside.transpose(1, 2)
+    return _partial(gram.cpu().numpy(), with_right[:, -1].view(num_terms, size).cpu().numpy(), whole, y, projection)
+
+
+def _product(block: torch.Tensor, places: torch.Tensor, here: torch.Tensor) -> torch.Tensor:
+    """Products (T, chunk) of the loci (T, m), 0 where not measured."""
+    found = block[places[:, 0]] * here
+    for column in range(1, places.shape[1]):
+        found *= block[places[:, column]]
+    return found
+
+
+def _partial(
+    gram: NDArray[np.float64],
+    with_y: NDArray[np.float64],
+    whole: torch.Tensor,
+    y: torch.Tensor,
+    projection: Projected,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """The last coefficient of each small regression, its standard error and df: products (T, m, m) and (T, m)."""
+    total = float(y @ y)
+    before, cross = gram[:, :-1, :-1], gram[:, :-1, -1]
+    # Parts that the background or other parts determine add nothing.
+    values, vectors = np.linalg.eigh(before)
+    large = values > 1e-9 * whole.cpu().numpy()[:, None]
+    root = vectors * np.where(large, np.where(large, values, 1.0) ** -0.5, 0.0)[:, None, :]
+    of_term = np.einsum("tij,ti->tj", root, cross)
+    of_y = np.einsum("tij,ti->tj", root, with_y[:, :-1])
+    left = gram[:, -1, -1] - (of_term**2).sum(axis=1)
+    product = with_y[:, -1] - (of_term * of_y).sum(axis=1)
+    squares = total - (of_y**2).sum(axis=1)
+    is_left = left > _NOTHING_LEFT * np.maximum(whole.cpu().numpy(), 1e-300)
+    left = np.where(is_left, left, np.nan)
+    effect = product / left
+    df = len(projection.rows) - projection.rank - 1 - large.sum(axis=1).astype(np.float64)
+    df = np.where(df > 0, df, np.nan)
+    rest = np.maximum(squares - effect**2 * left, 0.0)
+    return effect, np.sqrt(rest / df / left), df
