@@ -92,13 +92,14 @@ def find_landscape(dataset: Dataset) -> CompleteLandscape | str:
         return "no locus varies"
     if num_missing[loci].any():
         return f"{int(num_missing[loci].sum()):,} genotypes are missing at loci that vary"
-    genotype = np.empty(num_samples, dtype=np.int64)
+    genotype = np.zeros(num_samples, dtype=np.int64)
     for rows, block in _blocks(genotypes):
         is_high = block[:, loci] == high[loci]
         others = (~is_high & (block[:, loci] != low[loci])).any(axis=0)
         if others.any():
             return f"locus {dataset.locus_ids[loci[np.argmax(others)]]} has more than two classes"
-        genotype[rows] = is_high @ (np.int64(1) << np.arange(len(loci), dtype=np.int64))
+        for bit in range(len(loci)):
+            genotype[rows] |= is_high[:, bit].astype(np.int64) << bit
     absent = int((np.bincount(genotype, minlength=1 << len(loci)) == 0).sum())
     if absent:
         return f"{absent:,} of the {1 << len(loci):,} genotypes of {len(loci)} loci are in no sample"

@@ -39,6 +39,7 @@ def walsh_hadamard(values: Values) -> Values:
         difference = without - having
         without += having
         having[...] = difference
+        del difference  # before there is another one
         half *= 2
     return values
 
