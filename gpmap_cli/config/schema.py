@@ -99,7 +99,7 @@ class VarianceRoot(MemoryLimited):
     seed: int = setting(0, minimum=0, maximum=2**63 - 1)  # it goes into files as int64
     device: Device = "auto"
     order: int = setting(2, minimum=1, maximum=6)
-    method: Literal["auto", "reml", "haseman_elston"] = "auto"
+    method: Literal["auto", "walsh_hadamard", "reml", "haseman_elston"] = "auto"
     weighted: bool = False
     num_probes: int = setting(12, minimum=0, maximum=1000)
     memory_limit: str | None = None

@@ -59,6 +59,35 @@ class VarianceComponents:
             parameter=self.parameter * squared,
         )
 
+    def of(self, environments: NDArray[np.intp]) -> VarianceComponents:
+        """Those of some environments."""
+        cells = np.ix_(environments, environments)
+        return replace(
+            self,
+            variance=self.variance[environments],
+            std_error=self.std_error[environments],
+            total=self.total[environments],
+            parameter=self.parameter[environments],
+            correlation=self.correlation[cells],
+            correlation_std_error=self.correlation_std_error[cells],
+        )
+
+    def with_variances_of(self, environments: NDArray[np.intp], others: VarianceComponents) -> VarianceComponents:
+        """The same with what `others` says of variances in these environments; correlations stay."""
+
+        def put(mine: NDArray[np.float64], theirs: NDArray[np.float64]) -> NDArray[np.float64]:
+            found = mine.copy()
+            found[environments] = theirs
+            return found
+
+        return replace(
+            self,
+            variance=put(self.variance, others.variance),
+            std_error=put(self.std_error, others.std_error),
+            total=put(self.total, others.total),
+            parameter=put(self.parameter, others.parameter),
+        )
+
 
 def component_names(max_order: int) -> tuple[str, ...]:
     """additive, pairwise, order_3, ..., residual."""
