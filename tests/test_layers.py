@@ -19,6 +19,7 @@ ROWS = (
     ("prepare",),
     ("run_dir", "data_source"),
     ("models", "simulate"),
+    ("sparse_terms",),
     ("variance", "explain", "scan"),
     ("solvers", "layers"),
     ("training",),

@@ -147,7 +147,8 @@ class Model(ABC):
     def tables(self) -> dict[str, dict[str, NDArray]]:
         """What the fit can be read by (effects, curves): columns of equal length by table name, in reading order.
 
-        Columns `locus` and `locus_2` are column numbers of loci (-1: none), `environment` and `environment_2` of
+        A name that ends in .csv is the whole name of a short table, others are compressed. Columns `locus`, `locus_2`,
+        `locus_3` and `locus_4` are column numbers of loci (-1: none), `environment` and `environment_2` of
         environments; `effect`, `std_error` and `slope` are differences in standardised units, on coded genotypes, and
         `phenotype` is a standardised phenotype. All of them are translated where the table is written; others stand
         as they are.

@@ -13,7 +13,7 @@ from gpmap_cli.dataset.coding import PhenotypeScale
 from gpmap_cli.run_dir.layout import RunDirectory
 from gpmap_cli.run_dir.writing import write_whole
 
-_OF_LOCI, _OF_ENVIRONMENTS = ("locus", "locus_2"), ("environment", "environment_2")
+_OF_LOCI, _OF_ENVIRONMENTS = ("locus", "locus_2", "locus_3", "locus_4"), ("environment", "environment_2")
 # Differences of phenotypes, and phenotypes themselves.
 _DIFFERENCES, _PHENOTYPES = ("effect", "std_error", "slope"), ("phenotype",)
 
@@ -25,7 +25,7 @@ def write_tables(
     environment_names: tuple[str, ...],
     scale: PhenotypeScale,
 ) -> None:
-    """`<name>.csv.gz` of every table, as `models.base.Model.tables` describes them. No time goes into the archive.
+    """Files of all tables that `models.base.Model.tables` describes: `<name>.csv.gz`, or a name that ends in .csv.
 
     scale: how the phenotypes were standardised.
     """
@@ -49,8 +49,11 @@ def write_tables(
 
 
 def write_table(directory: RunDirectory, name: str, columns: Mapping[str, NDArray]) -> None:
-    """`<name>.csv.gz`; what is undefined is empty, and no time goes into the archive."""
+    """`<name>.csv.gz`, or `<name>` itself if that ends in .csv; no time goes into the archive."""
     text_of_table = table_text(columns)
+    if name.endswith(".csv"):
+        directory.write_text(name, text_of_table)
+        return
 
     def write(stream: IO[bytes]) -> None:
         with gzip.GzipFile("", "wb", compresslevel=6, fileobj=stream, mtime=0) as archive:
