@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from gpmap_cli.dataset.coding import Samples
 from gpmap_cli.scan.p_values import least_t, log10_p
 from gpmap_cli.scan.products import Arithmetic, choose_arithmetic, locus_major
-from gpmap_cli.scan.search import Hooks, Options, Phenotypes, scan_order
+from gpmap_cli.scan.search import Hooks, Options, Phenotypes, Stopped, scan_order
 from gpmap_cli.sparse_terms.columns import Moments, fitted_values, moments, orders_of, widened
 from gpmap_cli.sparse_terms.joint_fit import JointFit, Validation, fit
 from gpmap_cli.sparse_terms.selection import Sums, joint_tests, select, without_background
@@ -144,8 +144,9 @@ class TermSearch:
             nothing = np.empty((0, width), np.int32)
             chosen = np.zeros((self.num_loci, self.num_environments), bool)
             rounds.selections.append(self._selected(Selected(nothing, chosen[:0], chosen)))
-        self._fits = [self._fitted(one) for one in rounds.selections]
-        self._say(len(self._fits) - 1)
+        for one in rounds.selections:  # one after the other, as each begins with the penalties of the one before
+            self._fits.append(self._fitted(one))
+            self._say()
         while len(rounds.selections) <= self.plan.max_rounds and self.plan.orders:
             last = self._fits[-1]
             candidates = self._candidates(last, rounds)
@@ -155,16 +156,21 @@ class TermSearch:
                 break
             rounds.selections.append(new)
             self._fits.append(self._fitted(new))
-            self.watch.save(rounds.state())
-            self._say(len(self._fits) - 1)
+            self._save(rounds)
+            self._say()
         score = [np.nan_to_num(one.validation_r2, nan=-np.inf).mean() for one in self._fits]
         # Without validation samples the last round.
         best = int(np.argmax(score)) if np.isfinite(score).any() else len(score) - 1
         self.watch.note(f"sparse_epistasis: round {best} of {len(score) - 1} counts")
         return self._fits[best]
 
-    def _say(self, number: int) -> None:
-        one = self._fits[number]
+    def _save(self, rounds: _Rounds) -> None:
+        self.watch.save(rounds.state())
+        if self.watch.stop():
+            raise Stopped
+
+    def _say(self) -> None:
+        number, one = len(self._fits) - 1, self._fits[-1]
         orders = orders_of(one.selected.terms)
         counts = ", ".join(f"{int((orders == order).sum())} of order {order}" for order in self.plan.orders)
         num_loci = int(one.selected.loci.any(axis=1).sum())
@@ -189,7 +195,7 @@ class TermSearch:
                 least = least_t(self._log_level[order], max(float(count) - 2, 1.0)) - _NEAR
                 near.append(top.loci[np.abs(top.z) >= least])
             rounds.found[order] = np.unique(np.concatenate(near), axis=0).astype(np.int32)
-            self.watch.save(rounds.state())
+            self._save(rounds)
         width = last.selected.terms.shape[1]
         return np.concatenate([widened(rounds.found[order], width) for order in sorted(rounds.found)])
 
