@@ -185,6 +185,10 @@ def test_noise_is_taken_off_and_errors_are_as_large_as_they_say(kind):
     errors = np.array([run.std_error for run in runs])[:, :3]
     np.testing.assert_array_less(np.abs(beyond.mean(axis=0) - true[:3]), 3.5 * beyond.std(axis=0) / 1500**0.5)
     np.testing.assert_allclose(errors.mean(axis=0), beyond.std(axis=0), rtol=0.08)
+    if kind != "high orders":  # where nothing is, the error is that of the noise alone
+        nothing = np.array([(run.beyond_noise[4], run.std_error[4]) for run in runs])
+        assert abs(nothing[:, 0].mean()) < 3.5 * nothing[:, 0].std() / 1500**0.5
+        assert 0.95 < nothing[:, 1].mean() / nothing[:, 0].std() < 1.4
     z = np.array([run.coefficients - effects for run in runs])[:, 1:]
     np.testing.assert_allclose(z.std(axis=0).mean(), np.mean([run.coefficient_std_error for run in runs]), rtol=0.03)
     # Where nothing is, one in twenty has p below 0.05.
@@ -230,6 +234,12 @@ def test_some_measurement_errors_stand_for_those_that_are_missing():
     np.testing.assert_allclose(found.noise.of_coefficient, whole.noise.of_coefficient)
     assert found.noise.source == "phenotype_std (1 missing, taken to be as elsewhere)"
     np.testing.assert_allclose(whole.noise.of_coefficient, 0.25 / 16)
+    rows = np.repeat(np.arange(16), np.where(np.arange(16) < 8, 2, 1))
+    some = landscape_variance(alone(all_genotypes(4)[rows]), y[rows], np.full(24, 0.5))
+    np.testing.assert_allclose(some.noise.of_coefficient, 0.25 * 0.75 / 16)
+    rows = np.repeat(np.arange(16), 2)
+    twice = landscape_variance(alone(all_genotypes(4)[rows]), y[rows], np.full(32, 0.5))
+    assert twice.noise.source == "16 replicates of genotypes"  # enough of them to tell more than errors do
     errors[:] = np.nan
     assert "taken to be noise" in landscape_variance(alone(all_genotypes(4)), y, errors).noise.source
 
@@ -301,9 +311,7 @@ def test_the_command_takes_the_transform_where_it_can(gpmap, tmp_path):
     write_dataset(tmp_path / "d.h5", landscape_dataset(all_genotypes(6), y, np.full_like(y, 0.1)))
     result = gpmap("variance", "data=file", "data.path=d.h5", "order=2", "hydra.run.dir=v")
     assert result.returncode == 0, result.stderr
-    assert "env1 is no complete landscape: 1 of 64 genotypes have no phenotype" in result.stderr.replace(
-        "env1: no Walsh-Hadamard transform, ", "env1 is no complete landscape: "
-    )
+    assert "env1: no Walsh-Hadamard transform, 1 of 64 genotypes have no phenotype" in result.stderr
     lines = {line.split()[0]: line for line in result.stdout.splitlines()[2:5]}
     assert ["Walsh-Hadamard" in lines[f"env{e}"] for e in range(3)] == [True, False, True]
     assert "REML" in lines["env1"]
@@ -412,6 +420,21 @@ def test_what_is_no_landscape_is_refused_when_the_transform_is_asked_for(gpmap, 
     assert said in result.stderr
     assert "hint: leave method out" in result.stderr
     assert not (tmp_path / "v" / "variance.csv").exists()
+
+
+def test_a_landscape_on_disk_is_the_same(gpmap):
+    found = []
+    for words in ([], ["memory_limit=1KB"]):
+        run = f"v{len(found)}"
+        result = gpmap(
+            *("variance", "data=rbd", "data.environments=[S309]", "data.loci=[G339D,S371L,S373P,S375F]"),
+            *(*words, f"hydra.run.dir={run}"),
+        )
+        assert result.returncode == 0, result.stderr
+        assert "all 16 genotypes of 4 loci" in result.stderr
+        assert "32,752 replicates of genotypes" in result.stderr
+        found.append(result.stdout.splitlines()[:-1])
+    assert found[0] == found[1]
 
 
 def test_coefficients_of_very_many_sets_stop_at_an_order(gpmap, tmp_path, monkeypatch):

@@ -13,9 +13,10 @@ Sigma the sampling covariances of the coefficients of order k: b' Sigma b = 2^-2
 g_k of y that order k makes, and tr(Sigma Sigma) = 2^-2L sum_U w_U^2 C(|U|, |U|/2) C(L - |U|, k - |U|/2), w_U the
 coefficients of sigma_x^2, over U of even size.
 
-The noise is known where the data have `phenotype_std`, else from several samples of a genotype. Where neither is
-there, the mean square of the highest orders stands for it, as in factorial experiments without replicates (Box, Hunter
-and Hunter 2005, chapter 5); what epistasis there is at those orders makes the noise look larger, never smaller.
+The noise is known from replicates where they have as many degrees of freedom as there are genotypes, else from
+`phenotype_std`, else from what replicates there are. Without any, the mean square of the highest orders stands for it,
+as in factorial experiments that are not replicated (Box, Hunter and Hunter 2005, chapter 5); what epistasis there is at
+those orders makes the noise look larger, never smaller.
 """
 
 from __future__ import annotations
@@ -144,8 +145,11 @@ def landscape_variance(
     order = orders(landscape.num_loci)
     variance = by_order(order, found**2)[1:]
     least = _ROUNDING * mean**2
-    noise = _measured_noise(landscape, phenotypes, phenotype_std, count, least)
-    noise = noise or _replicate_noise(within, count, least) or _pooled_noise(variance, max_order)
+    noise = _replicate_noise(within, count, least)
+    if noise is None or noise.freedom < len(count):
+        # Measurement errors may leave out what differs between replicates, but few replicates say little.
+        noise = _measured_noise(landscape, phenotypes, phenotype_std, count, least) or noise
+    noise = noise or _pooled_noise(variance, max_order)
     of_noise, beyond, errors = _without_noise(found, order, variance, noise)
     mean_within = float((within / count).mean())
     return LandscapeVariance(
