@@ -1,4 +1,4 @@
-"""The sparse model: its sums, selection and joint fit against what they stand for, and what it finds in known truths."""
+"""The sparse model: its sums, selection and joint fit against what they stand for, and what it finds in the truth."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 import torch
 from conftest import make_samples, split_samples
 from test_gradient import Memory, ask_to_stop, same
+from test_models import QUICK
 
 from gpmap_cli import models
 from gpmap_cli.dataset.coding import CodedGenotypes, GenotypeCoding, Samples
@@ -18,9 +19,8 @@ from gpmap_cli.scan.products import locus_major
 from gpmap_cli.sparse_terms import columns as term_columns
 from gpmap_cli.sparse_terms.columns import fitted_values, moments, orders_of, term_products
 from gpmap_cli.sparse_terms.joint_fit import Validation, fit
-from gpmap_cli.sparse_terms.selection import Sums, joint_tests, select, without_background
+from gpmap_cli.sparse_terms.selection import joint_tests, select, without_background
 from gpmap_cli.training.context import FitContext
-from gpmap_cli.training.settings import TrainingSettings
 
 TERMS = np.array([[0, 2, -1, -1], [1, 3, 4, -1], [0, 1, 2, 5]], np.int32)
 
@@ -69,7 +69,7 @@ def problem(num_samples=400, num_background=6, num_columns=12, seed=0):
     rng = np.random.default_rng(seed)
     loci = rng.normal(size=(num_samples, num_background))
     candidates = rng.normal(size=(num_samples, num_columns)) + 0.7 * loci[:, [0]]
-    candidates[:, 5] = candidates[:, 4] + 0.3 * rng.normal(size=num_samples)
+    candidates[:, 5] = candidates[:, 4] + 0.6 * rng.normal(size=num_samples)
     y = loci @ rng.normal(size=num_background) + candidates[:, [1, 4, 8]] @ [1.0, -0.8, 0.5]
     y += rng.normal(size=num_samples)
     whole = np.column_stack([loci, candidates])
@@ -206,7 +206,7 @@ TRUE = [{(3,), (9,), (1, 7), (2, 5, 11)}, {(3,), (9,), (1, 7), (4, 8)}]
 def fitted(samples, store=None, stop_after=None, num_validation=300, **settings):
     train, validation = split_samples(samples, num_validation)
     names = tuple(f"e{number}" for number in range(samples.phenotypes.shape[1]))
-    context = FitContext(0, names, TrainingSettings("test"), checkpoints=store)
+    context = FitContext(0, names, QUICK, checkpoints=store)
     if stop_after is not None:
         ask_to_stop(context, store, stop_after)
     model = SparseEpistasis(Settings(**settings))

@@ -62,7 +62,7 @@ class Selected:
 class Fitted:
     """A model of selected terms: effects and errors (P, E) of loci and terms, intercept (E,), penalties (E, 3).
 
-    log10_p, t: (P, E) of the tests of what an environment chose, NaN elsewhere.
+    t, log10_p: (P, E) of the tests of what an environment chose, 0 elsewhere.
     """
 
     selected: Selected
@@ -248,7 +248,7 @@ class TermSearch:
         """The joint fit of selected terms in all environments, and their tests."""
         terms = selected.terms
         shape = (self.num_loci + len(terms), self.num_environments)
-        effects, errors, t, log10_p = np.zeros(shape), np.zeros(shape), np.full(shape, np.nan), np.full(shape, np.nan)
+        effects, errors, t, log10_p = (np.zeros(shape) for _ in range(4))
         each = np.full(shape[1], np.nan)
         made = Fitted(selected, effects, errors, np.zeros(shape[1]), np.zeros((shape[1], 3)), t, log10_p, each)
         held_out = {
