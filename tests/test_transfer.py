@@ -14,8 +14,11 @@ from conftest import make_samples, split_samples
 from gpmap_cli import models
 from gpmap_cli.commands.transfer_fits import METHODS, UNSEEN, TargetData, TransferFits, chosen_methods
 from gpmap_cli.config.schema import Config, TransferRoot
+from gpmap_cli.dataset.coding import PhenotypeScale, Samples
 from gpmap_cli.dataset.contents import Dataset
+from gpmap_cli.dataset.reaction_norms import KnownEnvironments
 from gpmap_cli.errors import FitFailed, InputError
+from gpmap_cli.models import attention_multi_env, transformer
 from gpmap_cli.models.base import environment_rows
 from gpmap_cli.report.transfer_figure import draw
 from gpmap_cli.report.transfer_table import TransferRow, mean_score, means, read_rows, rows_csv, summary_csv
@@ -229,13 +232,42 @@ def test_no_phenotype_of_an_unseen_target_counts(model):
         fits.fit(UNSEEN, 0, 0, None)
 
 
-@pytest.mark.parametrize("model", ["attention_multi_env", "transformer"])
-def test_fine_tuning_goes_on_with_what_covariates_meant(model):
-    """An environment between those of the start begins as its reaction norm, not as their mean."""
-    _, fits = fits_of(small_dataset(num_environments=4), LABELS, model, environment_covariates=("temperature",))
-    predictor, column = fits.fit("fine_tune", 12, 0, fits.pretrained())
-    assert (predictor.environment_names, column) == (("e1",), 0)
-    assert np.isfinite(predictor.predict(small_dataset().genotypes)).all()
+def covariate_context(temperatures, std, training, start=None):
+    """Environments of these temperatures, whose phenotypes have these standard deviations, equally correlated."""
+    names = tuple(f"{one:g}C" for one in temperatures)
+    scale = PhenotypeScale(np.zeros(len(names)), np.array(std))
+    correlation = 0.5 + 0.5 * np.eye(len(names))
+    known = KnownEnvironments(names, {"temperature": np.array(temperatures)}, scale, correlation)
+    return FitContext(0, names, training, environments=known, start=start), known
+
+
+def test_fine_tuning_begins_as_what_covariates_make_of_the_target():
+    """Its reaction norm through the environments of the start, in its own units; not their mean."""
+    samples = make_samples(num_environments=4)
+    train, validation = split_samples(samples)
+
+    def fitted(model, columns, context):
+        parts = [Samples(part.genotypes, part.phenotypes[:, columns]) for part in (train, validation)]
+        model.fit(*parts, context)
+        return model
+
+    none = replace(QUICK, learning_rate=1e-12, epochs=1)
+    settings = transformer.Settings(num_units=8, linear="none", environment_covariates=("temperature",))
+    context, known = covariate_context([23.0, 27.0, 37.0], [1.0, 2.0, 3.0], QUICK)
+    start = fitted(transformer.Transformer(settings), [0, 2, 3], context)
+    alone, _ = covariate_context([25.0], [4.0], none, start.state())
+    tuned = fitted(transformer.Transformer(settings), [1], alone)
+    weights = known.norms(("temperature",))[0].weights(np.array([[25.0]]))
+    expected = (start.predict(samples.genotypes) * [1.0, 2.0, 3.0]) @ weights.T / 4
+    np.testing.assert_allclose(tuned.predict(samples.genotypes), expected, rtol=1e-4, atol=1e-5)
+
+    told = attention_multi_env.Settings(environment_covariates=("temperature",))
+    start = fitted(attention_multi_env.AttentionMultiEnv(told), [0, 2, 3], context)
+    alone, _ = covariate_context([27.0], [4.0], none, start.state())
+    tuned = fitted(attention_multi_env.AttentionMultiEnv(told), [2], alone)
+    expected = start.predict(samples.genotypes)[:, [1]]
+    np.testing.assert_allclose(tuned.predict(samples.genotypes), expected, rtol=1e-4, atol=1e-5)
+    assert start.predict(samples.genotypes).std(axis=1).min() > 1e-4
 
 
 def test_intervals_are_those_of_students_t():
