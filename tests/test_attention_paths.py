@@ -103,6 +103,30 @@ def test_gradients_are_those_of_the_formulas(shape, path, dtype, sign_sums):
     assert len(sign_sums) == path.startswith("sign")
 
 
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("shape", SHAPES[2:4], ids=str)
+@pytest.mark.parametrize("told", ["number", "coordinates"])
+def test_all_environments_in_one_pass_are_each_by_itself(shape, path, told, sign_sums):
+    network = network_of(shape)
+    network.settle_path(path)
+    genotypes = examples_of(shape)[0]
+    marks = torch.arange(shape[2])
+    if told == "coordinates":
+        marks = torch.from_numpy(np.random.default_rng(2).normal(size=(4, shape[2])))
+    each = torch.stack([network(genotypes, mark.repeat(len(genotypes), *[1] * mark.ndim)) for mark in marks], dim=1)
+    sign_sums.clear()
+    together = network.every_environment(genotypes, marks)
+    assert len(sign_sums) == path.startswith("sign")
+    torch.testing.assert_close(together, each, rtol=1e-11, atol=1e-12)
+    assert each.std(dim=1).min() > 1e-3  # environments differ
+    together.square().sum().backward()
+    gradients = [parameter.grad.clone() for parameter in network.parameters()]
+    network.zero_grad()
+    each.square().sum().backward()
+    for ours, parameter in zip(gradients, network.parameters(), strict=True):
+        torch.testing.assert_close(ours, parameter.grad, rtol=1e-8, atol=1e-9)
+
+
 @pytest.mark.parametrize("rest", REST)
 @pytest.mark.parametrize("shape", [SHAPES[1], SHAPES[2]], ids=str)
 @pytest.mark.parametrize("dtype", TOLERANCES, ids=str)

@@ -12,10 +12,13 @@ import pytest
 from conftest import make_samples, split_samples
 
 from gpmap_cli import models
-from gpmap_cli.commands.transfer_fits import METHODS, TargetData, TransferFits, chosen_methods
+from gpmap_cli.commands.transfer_fits import METHODS, UNSEEN, TargetData, TransferFits, chosen_methods
 from gpmap_cli.config.schema import Config, TransferRoot
+from gpmap_cli.dataset.coding import PhenotypeScale, Samples
 from gpmap_cli.dataset.contents import Dataset
+from gpmap_cli.dataset.reaction_norms import KnownEnvironments
 from gpmap_cli.errors import FitFailed, InputError
+from gpmap_cli.models import attention_multi_env, transformer
 from gpmap_cli.models.base import environment_rows
 from gpmap_cli.report.transfer_figure import draw
 from gpmap_cli.report.transfer_table import TransferRow, mean_score, means, read_rows, rows_csv, summary_csv
@@ -35,7 +38,8 @@ def small_dataset(num_samples=120, num_environments=3):
     names = tuple(f"e{number}" for number in range(num_environments))
     phenotypes = samples.phenotypes.astype(np.float32)
     ids = np.array([str(number) for number in range(num_samples)])
-    return Dataset(samples.genotypes.stored, phenotypes, ids, ids[:6], names)
+    covariates = {"temperature": np.arange(num_environments, dtype=float), "pH": np.full(num_environments, np.nan)}
+    return Dataset(samples.genotypes.stored, phenotypes, ids, ids[:6], names, covariates=covariates)
 
 
 def fits_of(dataset, labels, model="attention_multi_env", **settings):
@@ -203,6 +207,69 @@ def test_methods_are_those_that_the_model_can_do():
     assert "`attention_multi_env`" in caught.value.problems[0].hint
 
 
+def test_the_target_unseen_is_predicted_where_environments_are_known_by_covariates():
+    assert chosen_methods("transformer", None, by_covariates=True)[0][0] == UNSEEN
+    assert UNSEEN not in chosen_methods("transformer", None)[0]
+    assert chosen_methods("ridge", ("ridge", UNSEEN))[0] == [UNSEEN, "ridge"]
+
+
+@pytest.mark.parametrize("model", ["ridge", "transformer"])
+def test_no_phenotype_of_an_unseen_target_counts(model):
+    dataset = small_dataset(num_environments=4)
+    other = dataset.phenotypes.copy()
+    other[:, 1] = 7 - 3 * other[:, 1]
+    predicted = []
+    for phenotypes in (dataset.phenotypes, other):
+        settings = {"environment_covariates": ("temperature",)} if model == "transformer" else {}
+        _, fits = fits_of(replace(dataset, phenotypes=phenotypes), LABELS, model, **settings)
+        predictor, covariates = fits.fit(UNSEEN, 0, 0, None)
+        assert predictor.environment_names == ("e0", "e2", "e3")
+        assert covariates == {"temperature": 1.0}
+        predicted.append(predictor.predict_new(dataset.genotypes, None, [covariates]))
+    np.testing.assert_array_equal(*predicted)
+    _, fits = fits_of(replace(dataset, covariates={}), LABELS)
+    with pytest.raises(InputError, match="`e1` has no covariates"):
+        fits.fit(UNSEEN, 0, 0, None)
+
+
+def covariate_context(temperatures, std, training, start=None):
+    """Environments of these temperatures, whose phenotypes have these standard deviations, equally correlated."""
+    names = tuple(f"{one:g}C" for one in temperatures)
+    scale = PhenotypeScale(np.zeros(len(names)), np.array(std))
+    correlation = 0.5 + 0.5 * np.eye(len(names))
+    known = KnownEnvironments(names, {"temperature": np.array(temperatures)}, scale, correlation)
+    return FitContext(0, names, training, environments=known, start=start), known
+
+
+def test_fine_tuning_begins_as_what_covariates_make_of_the_target():
+    """Its reaction norm through the environments of the start, in its own units; not their mean."""
+    samples = make_samples(num_environments=4)
+    train, validation = split_samples(samples)
+
+    def fitted(model, columns, context):
+        parts = [Samples(part.genotypes, part.phenotypes[:, columns]) for part in (train, validation)]
+        model.fit(*parts, context)
+        return model
+
+    none = replace(QUICK, learning_rate=1e-12, epochs=1)
+    settings = transformer.Settings(num_units=8, linear="none", environment_covariates=("temperature",))
+    context, known = covariate_context([23.0, 27.0, 37.0], [1.0, 2.0, 3.0], QUICK)
+    start = fitted(transformer.Transformer(settings), [0, 2, 3], context)
+    alone, _ = covariate_context([25.0], [4.0], none, start.state())
+    tuned = fitted(transformer.Transformer(settings), [1], alone)
+    weights = known.norms(("temperature",))[0].weights(np.array([[25.0]]))
+    expected = (start.predict(samples.genotypes) * [1.0, 2.0, 3.0]) @ weights.T / 4
+    np.testing.assert_allclose(tuned.predict(samples.genotypes), expected, rtol=1e-4, atol=1e-5)
+
+    told = attention_multi_env.Settings(environment_covariates=("temperature",))
+    start = fitted(attention_multi_env.AttentionMultiEnv(told), [0, 2, 3], context)
+    alone, _ = covariate_context([27.0], [4.0], none, start.state())
+    tuned = fitted(attention_multi_env.AttentionMultiEnv(told), [2], alone)
+    expected = start.predict(samples.genotypes)[:, [1]]
+    np.testing.assert_allclose(tuned.predict(samples.genotypes), expected, rtol=1e-4, atol=1e-5)
+    assert start.predict(samples.genotypes).std(axis=1).min() > 1e-4
+
+
 def test_intervals_are_those_of_students_t():
     found = mean_score([0.1, 0.2, 0.6])
     assert found.mean == pytest.approx(0.3)
@@ -254,6 +321,16 @@ def test_a_study_leaves_tables_and_a_figure(gpmap, tmp_path):
     reported = gpmap("report", "run")
     assert reported.returncode == 2
     assert "no run" in reported.stderr
+
+
+def test_a_study_of_an_unseen_target(gpmap, tmp_path):
+    words = ("model=ridge", "methods=[unseen,ridge]", "num_target=[10,40]", "hydra.run.dir=run")
+    result = gpmap(*WORDS, *words)
+    assert result.returncode == 0, result.stderr
+    rows = pd.read_csv(tmp_path / "run" / "transfer.csv")
+    assert rows[rows.method == "unseen"].num_target.tolist() == [0, 0]
+    assert sorted(rows[rows.method == "ridge"].num_target.unique()) == [10, 40]
+    assert "target by its covariates alone" in (tmp_path / "run" / "transfer.svg").read_text()
 
 
 def test_what_is_done_is_not_done_again(gpmap, tmp_path, monkeypatch):

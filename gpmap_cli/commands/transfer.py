@@ -19,7 +19,7 @@ from gpmap_cli import models
 from gpmap_cli.commands.devices import choose_device
 from gpmap_cli.commands.run_status import run_to_the_end
 from gpmap_cli.commands.terminal import TerminalReporter, progress_bar, show_result
-from gpmap_cli.commands.transfer_fits import TargetData, TransferFits, chosen_methods
+from gpmap_cli.commands.transfer_fits import UNSEEN, Column, TargetData, TransferFits, chosen_methods
 from gpmap_cli.config.schema import Config, load_config
 from gpmap_cli.data_source import FileSource, Source, open_source
 from gpmap_cli.dataset.contents import Dataset
@@ -94,7 +94,8 @@ class _Study:
         self._config, self._directory, self._source = config, directory, source
         self._started = datetime.now().astimezone()
         self._stop = Stop()
-        self._methods, self._left_out = chosen_methods(config.model.name, config.root.methods)
+        by_covariates = bool(getattr(config.model, "environment_covariates", None))
+        self._methods, self._left_out = chosen_methods(config.model.name, config.root.methods, by_covariates)
         _check_target(config.root.target, _names_before_loading(config, source))
         self._rows: list[TransferRow] = []
         self._metrics: dict[str, Any] = {
@@ -157,8 +158,9 @@ class _Study:
         cells = [
             (method, number, repeat)
             for repeat in range(self._config.root.repeats)
-            for number in numbers
+            for number in (0, *numbers)
             for method in self._methods
+            if (method == UNSEEN) == (number == 0)
         ]
         done = {row.cell for row in self._rows}
         left = [cell for cell in cells if cell not in done]
@@ -313,8 +315,11 @@ class _Scorer:
         self._covariates = {name: values[test] for name, values in dataset.sample_covariates.items()}
         self._observed = observed
 
-    def score(self, predictor: FittedPredictor, column: int) -> tuple[float | None, float | None]:
-        predicted = predictor.predict(self._genotypes, self._covariates)[:, column]
+    def score(self, predictor: FittedPredictor, column: Column) -> tuple[float | None, float | None]:
+        if isinstance(column, int):
+            predicted = predictor.predict(self._genotypes, self._covariates)[:, column]
+        else:
+            predicted = predictor.predict_new(self._genotypes, self._covariates, [column])[:, 0]
         return r2_score(self._observed, predicted), pearson_r(self._observed, predicted)
 
 

@@ -24,6 +24,7 @@ from gpmap_cli.random_streams import stream
 from gpmap_cli.run_dir.predictor import FittedPredictor
 from gpmap_cli.training.context import FitContext
 
+UNSEEN = "unseen"  # the target by its covariates, from the others alone
 METHODS = ("joint", "fine_tune", "multi_ridge", "alone", "ridge")
 # Of every five phenotypes of the target, where a method fitted to it alone chooses by validation, one validates.
 _EVERY, _WHICH = 5, 2
@@ -49,18 +50,23 @@ def possible_methods(model_name: str) -> tuple[list[str], list[str]]:
     return found, left_out
 
 
-def chosen_methods(model_name: str, wanted: tuple[str, ...] | None) -> tuple[list[str], list[str]]:
-    """The methods of a study, and what is to be said of those left out. One asked for that cannot be is refused."""
+def chosen_methods(
+    model_name: str, wanted: tuple[str, ...] | None, by_covariates: bool = False
+) -> tuple[list[str], list[str]]:
+    """The methods of a study, and what is to be said of those left out. One asked for that cannot be is refused.
+
+    by_covariates: the model is told of environments by them, so that a target that it has not seen makes sense.
+    """
     possible, left_out = possible_methods(model_name)
     if wanted is None:
-        return possible, left_out
+        return [UNSEEN, *possible] if by_covariates else possible, left_out
     for method in wanted:
         # Asked for by name, the same fit twice over is no error.
         if method not in possible and method in ("joint", "fine_tune"):
             why = next(line for line in left_out if line.startswith(method))
             able = [name for name in models.names() if method in possible_methods(name)[0]]
             raise InputError(f"methods: {why}", f"leave it out, or use another model: {listing(able)}")
-    return [method for method in METHODS if method in wanted], []
+    return [method for method in (UNSEEN, *METHODS) if method in wanted], []
 
 
 @dataclass(frozen=True)
@@ -122,6 +128,9 @@ def _environments(dataset: Dataset, columns: list[int]) -> Dataset:
     )
 
 
+Column = int | dict[str, float]  # of a predictor's own predictions, or a new environment's covariates
+
+
 class TransferFits:
     """Every fit of a study. `make_context` gives the circumstances of a fit to environments of these names."""
 
@@ -131,24 +140,45 @@ class TransferFits:
 
     def pretrained(self) -> dict[str, NDArray]:
         """The state of the chosen model, fitted to the other environments with all that they have."""
-        data = self._data
-        samples = fit_samples(data.without_target(), data.train, data.validation, self._factors)
-        return self._fit(self._config.model, samples, self._config.root.seed).state()
+        return self._fit(self._config.model, self._without_target(), self._config.root.seed).state()
 
     def fit(
         self, method: str, num_target: int, repeat: int, start: dict[str, NDArray] | None
-    ) -> tuple[FittedPredictor, int]:
-        """The fitted model and the column of the target in its predictions. `start` is what fine_tune begins from."""
+    ) -> tuple[FittedPredictor, Column]:
+        """The fitted model and what the target is to it. `start` is what fine_tune begins from."""
         settings = self._config.model
+        column: Column
         if method in ("ridge", "multi_ridge"):
             settings = models.settings_class(method)()
-        if method in ("joint", "multi_ridge"):
+        if method == UNSEEN:
+            samples, column = self._without_target(), self._covariates_of_target()
+        elif method in ("joint", "multi_ridge"):
             samples, column = self._jointly(num_target, repeat), self._data.target
         else:
             samples, column = self._alone(settings, num_target, repeat), 0
         # Weights and batches of a repeat are drawn anew too: the intervals are over all that is random.
         seed = int(stream(self._data.seed, "transfer", "fit", repeat).integers(2**31))
         return samples.predictor(self._fit(settings, samples, seed, start)), column
+
+    def _without_target(self) -> FitSamples:
+        data = self._data
+        return fit_samples(data.without_target(), data.train, data.validation, self._factors)
+
+    def _covariates_of_target(self) -> dict[str, float]:
+        """All that the data know of it, or those that the model is told."""
+        data = self._data
+        chosen = getattr(self._config.model, "environment_covariates", None)
+        values = {name: float(column[data.target]) for name, column in data.hidden.covariates.items()}
+        known = {name: value for name, value in values.items() if np.isfinite(value)}
+        absent = [name for name in chosen or () if name not in known]
+        if absent or not known:
+            raise InputError(
+                f"`{data.target_name}` has no {listing(absent) if absent else 'covariates'}, by which it could be"
+                " predicted unseen",
+                f"give it with data.environment_covariates={{{data.target_name}: {{temperature: 29}}}}, or leave the"
+                " method unseen out",
+            )
+        return known if chosen is None else {name: known[name] for name in chosen}
 
     def _jointly(self, num_target: int, repeat: int) -> FitSamples:
         data = self._data

@@ -23,7 +23,7 @@ from gpmap_cli.training.settings import TrainingSettings
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["float32", "float64"]
-TransferMethod = Literal["joint", "alone", "ridge", "multi_ridge", "fine_tune"]
+TransferMethod = Literal["joint", "alone", "ridge", "multi_ridge", "fine_tune", "unseen"]
 # By `data.name`; data of any other name are read from a file.
 SIMULATED_DATA: dict[str, type] = {"simulated": SimulatedData, "yeast_synthetic": YeastSyntheticData}
 

@@ -26,30 +26,28 @@ from gpmap_cli.dataset.coding import PhenotypeScale
 from gpmap_cli.errors import InputError, did_you_mean, listing
 
 MOST_DEGREES = 3
-_ARRAYS = ("covariates", "mean", "std", "correlation")
+_ARRAYS = ("covariates", "std", "correlation")
 _INDEPENDENT = 1e-6  # a monomial whose part of its own is smaller than this, relative to itself, says nothing new
-_LEAST_STD = 1e-3  # of the smallest standard deviation of known environments
 
 
 @dataclass(frozen=True)
 class ReactionNorms:
-    """Polynomials up to `degree` through known environments: covariates (E', P), mean and std (E',), correlation."""
+    """Polynomials up to `degree` through known environments: covariates (E', P), std (E',), correlation."""
 
     covariates: NDArray[np.float64]
-    mean: NDArray[np.float64]
     std: NDArray[np.float64]
     correlation: NDArray[np.float64]
     degree: int
 
     def state(self) -> dict[str, NDArray]:
         """As arrays."""
-        numbers = (self.covariates, self.mean, self.std, self.correlation)
+        numbers = (self.covariates, self.std, self.correlation)
         return dict(zip(_ARRAYS, numbers, strict=True)) | {"degree": np.array(self.degree)}
 
     @classmethod
     def from_state(cls, state: dict[str, NDArray]) -> ReactionNorms:
-        covariates, mean, std, correlation = (state[name] for name in _ARRAYS)
-        return cls(covariates, mean, std, correlation, int(state["degree"]))
+        covariates, std, correlation = (state[name] for name in _ARRAYS)
+        return cls(covariates, std, correlation, int(state["degree"]))
 
     @cached_property
     def centre(self) -> NDArray[np.float64]:
@@ -105,13 +103,6 @@ class ReactionNorms:
         known = self._design(self.covariates) / self.std[:, None]
         return (self._design(covariates) @ np.linalg.pinv(known)) / self.std
 
-    def scale(self, covariates: NDArray) -> PhenotypeScale:
-        """Mean and standard deviation of phenotypes at these covariates (n, P), as the reaction norms have them."""
-        weights = self.weights(covariates)
-        weighted = weights * self.std
-        variance = np.einsum("ne,ef,nf->n", weighted, self.correlation, weighted)
-        return PhenotypeScale(weights @ self.mean, np.sqrt(np.maximum(variance, (_LEAST_STD * self.std.min()) ** 2)))
-
     def left_out_errors(self) -> NDArray[np.float64]:
         """Of each environment (E,): the squared error of predicting it from the others' phenotypes, over its variance.
 
@@ -122,7 +113,6 @@ class ReactionNorms:
             others = np.arange(len(self.std)) != at
             part = ReactionNorms(
                 self.covariates[others],
-                self.mean[others],
                 self.std[others],
                 self.correlation[np.ix_(others, others)],
                 self.degree,
@@ -210,7 +200,7 @@ class KnownEnvironments:
 
         def made(chosen: int) -> ReactionNorms:
             correlation = self.correlation[np.ix_(rows, rows)]
-            return ReactionNorms(values[rows], self.scale.mean[rows], self.scale.std[rows], correlation, chosen)
+            return ReactionNorms(values[rows], self.scale.std[rows], correlation, chosen)
 
         highest = min(len(rows) - 1, MOST_DEGREES)
         if degree is not None or len(rows) <= 3:

@@ -132,7 +132,9 @@ class PublishedAttention(torch.nn.Module):
         self, path: Path, genotypes: torch.Tensor, environments: torch.Tensor | None
     ) -> torch.Tensor | None:
         """The first layer's sums (B, T, D) where the path, the genotypes and the scores allow for them."""
-        if path.first != "sign" or not sign_attention.are_signs(genotypes):
+        # What is made once for all environments of a genotype pays where compiled code is the faster otherwise.
+        shared = path.rest == "native" and environments is not None and len(environments) > len(genotypes)
+        if not (path.first == "sign" or shared) or not sign_attention.are_signs(genotypes):
             return None
         marks = None if environments is None else self._marks(environments)
         return sign_attention.attended_sums(genotypes, marks, self._scores(1), self.get_parameter("random_matrix"))

@@ -114,13 +114,13 @@ class AttentionMultiEnv(Model):
 
         (self._weights,) = fit_each([""], make, context)
 
-    def _marks(self, device: str, dtype: torch.dtype, coordinates: NDArray | None = None) -> torch.Tensor:
-        """What the token says of each environment of the fit, or of new ones of these coordinates."""
+    def _marks(self, device: str, dtype: torch.dtype) -> torch.Tensor:
+        """What the token says of each environment: its number, or its coordinates."""
         import torch
 
         if self._norms is None:
             return torch.arange(self._num_environments, device=device)
-        return torch.from_numpy(self._coordinates if coordinates is None else coordinates).to(device, dtype)
+        return torch.from_numpy(self._coordinates).to(device, dtype)
 
     def _begin_from(self, start: dict[str, NDArray]) -> dict[str, NDArray]:
         """Weights of the network that `start` was, with slots for the environments of this fit before its own."""
@@ -138,15 +138,6 @@ class AttentionMultiEnv(Model):
         return _with_slots_of_embedding(weights, before, self._num_environments)
 
     def _predict(self, genotypes: CodedGenotypes) -> NDArray:
-        return self._predict_in(genotypes, None)
-
-    def _predict_at(self, genotypes: CodedGenotypes, covariates: NDArray) -> NDArray | None:
-        if self._norms is None:
-            return None
-        return self._predict_in(genotypes, self._norms.coordinates(covariates))
-
-    def _predict_in(self, genotypes: CodedGenotypes, coordinates: NDArray | None) -> NDArray:
-        """In the environments of the fit, or in those of these coordinates."""
         import torch
 
         from gpmap_cli.training.batches import DTYPES, DeviceGenotypes
@@ -156,7 +147,7 @@ class AttentionMultiEnv(Model):
         network.load_state_dict({name: torch.from_numpy(array) for name, array in self._weights.items()})
         network.to(self.device, DTYPES[self.precision]).eval()
         coded = DeviceGenotypes(genotypes, self.device, self.precision)
-        marks = self._marks(self.device, DTYPES[self.precision], coordinates)
+        marks = self._marks(self.device, DTYPES[self.precision])
         return predict_every_environment(network, coded, marks).double().cpu().numpy()
 
     def _attention_maps(self, genotypes: CodedGenotypes) -> dict[str, NDArray]:

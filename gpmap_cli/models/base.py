@@ -84,15 +84,6 @@ class Model(ABC):
         self._check(genotypes)
         return self._predict(genotypes)
 
-    def predict_at(self, genotypes: CodedGenotypes, covariates: NDArray[np.float64]) -> NDArray[np.float64] | None:
-        """Standardised phenotypes (N, n) in environments of these covariates (n, P), known or new.
-
-        From a model that is told of environments by their covariates (`settings.environment_covariates`, in that order)
-        and takes new ones by itself; None from others.
-        """
-        self._check(genotypes)
-        return self._predict_at(genotypes, covariates)
-
     def predict_std(self, genotypes: CodedGenotypes) -> NDArray[np.float64] | None:
         """Standard deviations (N, E) of the genetic values given the training data, in standardised units.
 
@@ -171,9 +162,6 @@ class Model(ABC):
 
     @abstractmethod
     def _restore(self, state: dict[str, NDArray]) -> None: ...
-
-    def _predict_at(self, genotypes: CodedGenotypes, covariates: NDArray[np.float64]) -> NDArray[np.float64] | None:
-        return None
 
     def _predict_std(self, genotypes: CodedGenotypes) -> NDArray[np.float64] | None:
         return None

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 # Solid where the other environments help, dashed where the target is alone.
 _LOOKS: dict[str, dict[str, Any]] = {
+    "unseen": {"color": COLOURS[3], "linestyle": "-."},
     "joint": {"color": COLOURS[0], "marker": "o", "linestyle": "-"},
     "fine_tune": {"color": COLOURS[1], "marker": "D", "linestyle": "-"},
     "multi_ridge": {"color": COLOURS[2], "marker": "s", "linestyle": "-"},
@@ -43,6 +44,11 @@ def draw(found: Sequence[TransferMean], target: str, model: str, ceiling: float 
     axes = figure.add_subplot()
     methods = list(dict.fromkeys(one.method for one in found))
     for at, method in enumerate(methods):
+        if method == "unseen":  # no phenotype of the target has no place on a logarithmic axis
+            (one,) = [one for one in found if one.method == method]
+            if one.r2.mean is not None:
+                axes.axhline(one.r2.mean, linewidth=1.4, label=plain(_label(method, model)), **_LOOKS[method])
+            continue
         points = [one for one in found if one.method == method and one.r2.mean is not None]
         look = _LOOKS[method]
         # Beside each other, so that no interval covers another.
@@ -79,7 +85,7 @@ def draw(found: Sequence[TransferMean], target: str, model: str, ceiling: float 
     axes.set_ylim(lowest - 0.03 if lowest < 0 else 0.0, 1.0)
     if lowest < 0:
         axes.axhline(0, color=GREY, linewidth=0.6, zorder=0)
-    numbers = sorted({one.num_target for one in found})
+    numbers = sorted({one.num_target for one in found if one.num_target}) or [1]
     axes.set_xscale("log")
     margin = 1.15 if len(numbers) == 1 else (numbers[-1] / numbers[0]) ** 0.05
     axes.set_xlim(numbers[0] / margin, numbers[-1] * margin)
@@ -96,6 +102,7 @@ def draw(found: Sequence[TransferMean], target: str, model: str, ceiling: float 
 def _label(method: str, model: str) -> str:
     """What a method is, in the legend."""
     return {
+        "unseen": f"{model}, target by its covariates alone",
         "joint": f"{model}, all environments",
         "fine_tune": f"{model}, fine-tuned to the target",
         "alone": f"{model}, target alone",

@@ -80,34 +80,18 @@ class FittedPredictor:
     ) -> NDArray[np.float64]:
         """Phenotypes (N, n) in their own units in `new` environments, each known by the values of its covariates.
 
-        From the model itself where it takes covariates, else from its predictions for known environments, as reaction
-        norms (`dataset/reaction_norms.py`) combine them; their scale is that of reaction norms in any case.
+        From the predictions for known environments, as reaction norms (`dataset/reaction_norms.py`) combine them.
         """
         if self.environments is None:
             raise InputError(
                 "the model knows no covariates of its environments", "train it again, with data that have them"
             )
-        coded = self._coded(genotypes, covariates or {})
+        known = self.predict(genotypes, covariates)
+        predicted = np.empty((len(known), len(new)))
         degree = getattr(self.model.settings, "covariate_degree", None)
-        groups: dict[tuple[str, ...], list[int]] = {}
         for number, one in enumerate(new):
-            groups.setdefault(tuple(sorted(one)), []).append(number)
-        predicted = np.empty((len(genotypes), len(new)))
-        known: NDArray[np.float64] | None = None
-        for group, which in groups.items():
-            own = self.environment_covariates
-            names = own if set(own) == set(group) else group
-            norms, rows = self.environments.norms(names, degree)
-            values = np.array([[new[number][name] for name in names] for number in which])
-            weights = norms.weights(values)
-            standardised = self.model.predict_at(coded, values) if names == own else None
-            if standardised is not None:
-                predicted[:, which] = norms.scale(values).restore(standardised)
-                if self.fixed is not None and coded.projection is not None:
-                    predicted[:, which] += coded.projection.design @ self.fixed.of_phenotypes[:, rows] @ weights.T
-                continue
-            known = self.predict(genotypes, covariates) if known is None else known
-            predicted[:, which] = known[:, rows] @ weights.T
+            norms, rows = self.environments.norms(tuple(one), degree)
+            predicted[:, number] = known[:, rows] @ norms.weights(np.array([list(one.values())]))[0]
         return predicted
 
     def _coded(self, genotypes: StoredGenotypes, covariates: Mapping[str, NDArray[np.float64]]) -> CodedGenotypes:
