@@ -43,6 +43,7 @@ from gpmap_cli.training.context import Stop
 
 log = logging.getLogger("gpmap")
 
+_WORTH_A_PEAK = 1e12  # operations: the peak of products takes a second to measure
 _PROGRESS, _TERMS = "progress.npz", "terms.csv"
 
 
@@ -184,7 +185,8 @@ class _Scan:
         for order in sorted(config.scan.order):
             residuals = data.residuals(order)
             log.info("order %d, over %s", order, residuals.method)
-            fastest = peak(data.arithmetic, self._device)
+            is_long = self._estimates[order].operations > _WORTH_A_PEAK
+            fastest = peak(data.arithmetic, self._device) if is_long else None
             found = self._found(order, states)
             began = time.perf_counter()
             names = range(len(scanned.environment_names))
@@ -234,13 +236,13 @@ class _Scan:
         return found
 
     def _facts(
-        self, scanned: Scanned, found: Found, terms: list[Terms], tests: float, fastest: float
+        self, scanned: Scanned, found: Found, terms: list[Terms], tests: float, fastest: float | None
     ) -> dict[str, Any]:
         expected = self._estimates[found.order]
         took = found.seconds + tests
         log.info("order %d took %s, expected %s", found.order, duration(took), duration(expected.seconds))
         throughput = None
-        if expected.operations and found.seconds > 0:
+        if fastest is not None and found.seconds > 0:
             rate = expected.operations / found.seconds
             throughput = {"operations_per_second": rate, "peak": fastest, "share_of_peak": rate / fastest}
         return {

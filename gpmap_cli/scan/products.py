@@ -26,6 +26,7 @@ _BASE = 128
 _ROUNDING = 2e-4  # of a standard deviation: with more digits where two round by more
 _MULTIPLE = 8  # samples are padded to a multiple of it, as accelerators demand
 _BLOCK_BYTES = 2**26
+_SMALL = (256, 8192, 3)  # a product to choose by: rows, samples, turns
 
 
 def locus_major(genotypes: CodedGenotypes, arithmetic: Arithmetic, device: str) -> torch.Tensor:
@@ -134,8 +135,9 @@ def choose_arithmetic(genotypes: CodedGenotypes, device: str) -> Arithmetic:
     """8-bit integers where genotypes are -1/+1 and such products are right and fast here, else float32."""
     if not genotypes.is_plus_minus_one or not int8_is_right(device):
         return "float32"
-    with_digits, floating = peak("int8", device) / 2, peak("float32", device)
-    return "int8" if with_digits > floating else "float32"
+    kinds: tuple[Arithmetic, Arithmetic] = ("int8", "float32")
+    in_integers, floating = (peak(kind, device, *_SMALL) for kind in kinds)
+    return "int8" if in_integers / 2 > floating else "float32"  # most weights have two digits
 
 
 def int8_is_right(device: str) -> bool:

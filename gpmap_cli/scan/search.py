@@ -267,11 +267,13 @@ class Search:
             return float(1 / np.sqrt(group.num_measured))
         total = self._sums(block, group.everyone)
         if self._is_sign:
-            rest, least = group.num_measured - total.square_() / group.num_measured, 1e-4
+            rest = group.num_measured - total.square_() / group.num_measured
+            least = torch.full_like(rest, 1e-4)
         else:
             squares = self._sums(block, group.everyone, squared=True)
             # Below rounding of the two that are subtracted there is no variation.
-            rest, least = squares - total.square_() / group.num_measured, _ROUNDING[squares.dtype] * squares
+            rest = squares - total.square_() / group.num_measured
+            least = _ROUNDING[squares.dtype] * squares
         return torch.where(rest > least, rest.clamp_min(1e-30).rsqrt(), torch.zeros_like(rest))
 
     def _sums(self, block: Block, weights: Weights, squared: bool = False) -> torch.Tensor:
