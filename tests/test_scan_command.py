@@ -161,13 +161,13 @@ def test_a_scan_that_is_interrupted_goes_on_to_the_same_terms(gpmap, tmp_path, m
     assert gpmap(*words, "hydra.run.dir=whole").returncode == 0
     visit, visits = search.Search.visit, []
 
-    def interrupted(self, block, found, only_first=False):
-        visits.append(only_first)
-        if not only_first and visits.count(False) == 8:
+    def interrupted(self, block, found, only_some=False):
+        visits.append(only_some)
+        if not only_some and visits.count(False) == 8:
             import signal
 
             signal.raise_signal(signal.SIGINT)
-        return visit(self, block, found, only_first)
+        return visit(self, block, found, only_some)
 
     with monkeypatch.context() as patch:
         patch.setattr(search.Search, "visit", interrupted)

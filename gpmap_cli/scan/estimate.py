@@ -33,7 +33,7 @@ class Estimate:
 def estimate(genotypes: torch.Tensor, residuals: Residuals, order: int, options: Options) -> Estimate:
     """Of the scan of sets of `order` loci in all environments, the exact tests of what is kept included.
 
-    Some blocks, evenly spread over the work, are computed for the first environment, and some terms tested.
+    Some blocks, evenly spread over the work, are computed for some environments, and some terms tested.
     """
     phenotypes = residuals.phenotypes
     num_environments = phenotypes.residuals.shape[1]
@@ -53,14 +53,14 @@ def estimate(genotypes: torch.Tensor, residuals: Residuals, order: int, options:
 
 def _search_seconds(search: Search, options: Options, device: str, num_samples: int) -> tuple[float, float]:
     """Seconds and operations of all blocks, from some of them."""
-    found = Found.nothing(search.candidates, search.num_environments, options.num_terms, 0)
+    found = Found.nothing(search.candidates, search.num_environments, options.num_terms, options.permutations)
     blocks = list(spread_of_blocks(search.candidates, _BLOCKS))
     if not blocks:
         return 0.0, 0.0
-    products = search.visit(blocks[0], found, only_first=True)  # and what libraries do at first use
+    products = search.visit(blocks[0], found, only_some=True)  # and what libraries do at first use
 
     def seconds(block: Block) -> float:
-        return timed(lambda: search.visit(block, found, only_first=True), device)
+        return timed(lambda: search.visit(block, found, only_some=True), device)
 
     rates = [
         statistics.median(seconds(block) for _ in range(_TURNS)) / (num_entries(block) * products) for block in blocks
