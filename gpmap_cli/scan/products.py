@@ -60,8 +60,10 @@ class Weights:
     scale: float
 
     @classmethod
-    def of(cls, values: NDArray[np.float64], arithmetic: Arithmetic, device: str) -> Weights:
-        """Weights (N,) rounded to what the arithmetic holds."""
+    def of(
+        cls, values: NDArray[np.float64], arithmetic: Arithmetic, device: str, num_digits: int | None = None
+    ) -> Weights:
+        """Weights (N,) rounded to what the arithmetic holds; num_digits: for more than a scan needs."""
         wide = np.zeros(padded(len(values)))
         wide[: len(values)] = values
         if arithmetic != "int8":
@@ -69,8 +71,9 @@ class Weights:
         if np.isin(values, (0.0, 1.0)).all():
             return cls(torch.from_numpy(wide.astype(np.int8))[None].to(device), 1.0)
         largest = float(np.abs(values).max())
-        std = float(np.sqrt((values**2).sum() / np.count_nonzero(values)))
-        num_digits = 2 if largest / _most(2) / np.sqrt(12) <= _ROUNDING * std else 3
+        if num_digits is None:
+            std = float(np.sqrt((values**2).sum() / np.count_nonzero(values)))
+            num_digits = 2 if largest / _most(2) / np.sqrt(12) <= _ROUNDING * std else 3
         scale = largest / _most(num_digits)
         left, digits = np.rint(wide / scale).astype(np.int64), []
         for _ in range(num_digits - 1):
@@ -79,6 +82,11 @@ class Weights:
             left = upper
         digits.append(left)
         return cls(torch.from_numpy(np.array(digits, dtype=np.int8)).to(device), scale)
+
+    def combined(self, sums: torch.Tensor) -> torch.Tensor:
+        """Exact sums (D, ...) of the digits as those of the weight, in float64."""
+        powers = float(_BASE) ** torch.arange(len(self.digits), dtype=torch.float64, device=sums.device)
+        return self.scale * torch.tensordot(powers, sums.double(), dims=1)
 
     def rounded(self, num_samples: int) -> NDArray[np.float64]:
         """The weights (N,) that are computed with."""
