@@ -212,3 +212,40 @@ def test_a_sweep_over_orders(gpmap, tmp_path):
     again = gpmap(*words)
     assert again.returncode == 0, again.stderr
     assert again.stderr.count("is completed already") == 2
+
+
+def test_covariates_are_taken_out_of_phenotypes(gpmap, tmp_path):
+    data = dataset_example(num_samples=260, num_loci=9, seed=1)
+    rng = np.random.default_rng(3)
+    data.genotypes[:] = rng.integers(0, 2, data.genotypes.shape)
+    data.truth.clear()
+    data.phenotypes[:, 1] = rng.integers(0, 3, 260)
+    data.phenotypes[:, 0] += 3 * (data.phenotypes[:, 1] == 2)
+    write_dataset(tmp_path / "data.h5", data)
+    words = ("data=file", "data.path=data.h5", "data.factors=[30C]", "data.environments=[23C]", "hydra.run.dir=out")
+    result = gpmap("scan", *words)
+    assert result.returncode == 0, result.stderr
+    assert "covariates projected out: 30C" in result.stderr
+    terms = read(tmp_path / "out")[1]
+    x, y = 2.0 * data.genotypes - 1, data.phenotypes[:, 0].astype(float)
+    known = ~np.isnan(y)
+    levels = np.stack([data.phenotypes[:, 1] == level for level in range(3)], axis=1)
+    background = np.column_stack([levels, x])[known]
+    ids = data.locus_ids.tolist()
+    for row in list(terms.itertuples())[:8]:
+        loci = [ids.index(row.locus), ids.index(row.locus_2)]
+        assert row.z == pytest.approx(joint_fit(background, x[known], loci, y[known])[2], rel=1e-6)
+
+
+@pytest.mark.parametrize("prune", ["", "prune.max_abs_r=0.9"])
+def test_genotypes_on_disk_give_the_same_terms(gpmap, tmp_path, prune, monkeypatch):
+    """A limit below what these genotypes take in memory; a real one has room for what libraries allocate."""
+    monkeypatch.setattr("gpmap_cli.scan.estimate.bytes_needed", lambda *_: 0)
+    simulate = ("simulate", "data.num_samples=3000", "data.num_loci=40", "data.linkage=cross", "data.order=2")
+    assert gpmap(*simulate, "hydra.run.dir=made").returncode == 0
+    words = ("scan", "data=file", "data.path=made/dataset.h5", *([prune] if prune else []))
+    assert gpmap(*words, "hydra.run.dir=free").returncode == 0
+    limited = gpmap(*words, "memory_limit=100KB", "hydra.run.dir=limited")
+    assert limited.returncode == 0, limited.stderr
+    one, other = (tmp_path / name / "terms.csv" for name in ("free", "limited"))
+    assert one.read_bytes() == other.read_bytes()

@@ -18,7 +18,8 @@ from gpmap_cli.scan.single_loci import scan_loci
 
 _BLOCKS, _TURNS = 6, 2
 _TERMS = 48
-_LIBRARIES = 50_000_000  # bytes that products allocate when they are first used
+_LIBRARIES = 100_000_000  # bytes that products allocate when they are first used
+_FREED_LATE = 1.3  # what a process holds over what it uses
 
 
 @dataclass(frozen=True)
@@ -90,11 +91,10 @@ def bytes_needed(genotypes: torch.Tensor, residuals: Residuals, order: int, opti
     held += sum(one.basis.numel() * 8 * 2 for one in residuals.projections)
     held += sum(one.root.numel() * 8 for one in residuals.projections if one.root is not None)
     while_projecting = (5 * 8 * num_loci**2 + 2 * 8192 * num_loci * 8) if residuals.has_loci else 0
-    return (
-        _LIBRARIES
-        + held
-        + max(while_projecting, _block_bytes(num_loci, num_samples, order, size), _test_bytes(num_loci, order, size))
+    working = max(
+        while_projecting, _block_bytes(num_loci, num_samples, order, size), _test_bytes(num_loci, order, size)
     )
+    return _LIBRARIES + int(_FREED_LATE * (held + working))
 
 
 def _block_bytes(num_loci: int, num_samples: int, order: int, size: int) -> int:
