@@ -33,6 +33,7 @@ from gpmap_cli.run_dir.checkpoints import load_arrays, save_arrays
 from gpmap_cli.run_dir.layout import COMPLETED, RUNNING, RunDirectory
 from gpmap_cli.run_dir.model_tables import table_text
 from gpmap_cli.run_dir.provenance import peak_memory_mb, provenance
+from gpmap_cli.scan.candidates import Candidates
 from gpmap_cli.scan.estimate import Estimate, estimate
 from gpmap_cli.scan.products import peak
 from gpmap_cli.scan.results import Terms, judged
@@ -43,6 +44,7 @@ from gpmap_cli.training.context import Stop
 
 log = logging.getLogger("gpmap")
 
+_WORTH_A_PEAK = 1e12  # operations: the peak of products takes a second to measure
 _PROGRESS, _TERMS = "progress.npz", "terms.csv"
 
 
@@ -99,7 +101,7 @@ def _is_same(stored: dict[str, Any], config: Config) -> bool:
 def _dry_run(config: Config, source: Source, path: Path) -> None:
     """Say what the scan would take."""
     data = load_scan_data(config, source, path, choose_device(config.root.device, "float64", True), None)
-    print(estimates_shown(_estimates(config, data)), flush=True)
+    print(estimates_shown(_estimates(config, data, refuse=False)), flush=True)
     log.info("dry run: nothing was written")
 
 
@@ -107,20 +109,20 @@ def _options(config: Config, data: ScanData) -> Options:
     return Options(data.arithmetic, config.scan.num_terms, config.scan.permutations, config.root.seed)
 
 
-def _estimates(config: Config, data: ScanData) -> dict[int, Estimate]:
-    """By order; refused where it would take longer, or more memory, than it may."""
+def _estimates(config: Config, data: ScanData, refuse: bool) -> dict[int, Estimate]:
+    """By order; to be refused where it would take longer, or more memory, than it may."""
     found = {}
     limit = None if config.root.memory_limit is None else num_bytes(config.root.memory_limit)
     for order in sorted(config.scan.order):
         one = estimate(data.genotypes, data.residuals(order), order, _options(config, data))
-        if limit is not None and one.num_bytes > limit and not config.root.dry_run:
+        if refuse and limit is not None and one.num_bytes > limit:
             raise InputError(
                 f"order {order} needs {one.num_bytes / 1e9:.2f} GB, more than memory_limit={config.root.memory_limit}",
                 "allow more, or take fewer samples (data.num_samples) or loci (prune.max_abs_r=0.94)",
             )
         found[order] = one
     seconds = sum(one.seconds for one in found.values())
-    if seconds > 3600 * config.root.max_hours and not config.root.dry_run:
+    if refuse and seconds > 3600 * config.root.max_hours:
         raise InputError(
             f"the scan is expected to take {duration(seconds)}, longer than max_hours={config.root.max_hours:g}",
             "allow more hours, or take a lower order, fewer loci (prune.max_abs_r=0.94), environments or permutations",
@@ -156,7 +158,8 @@ class _Scan:
         arithmetic = load_arrays(progress)[1].get("arithmetic") if progress.exists() else None
         self._data = load_scan_data(self._config, self._source, self._directory.path, self._device, arithmetic)
         self._metrics["seconds"]["load"] = time.perf_counter() - began
-        self._estimates = _estimates(self._config, self._data)
+        # One that goes on was accepted when it began, on whatever machine that was.
+        self._estimates = _estimates(self._config, self._data, refuse=not self._directory.holds_a_run)
 
     def go(self) -> None:
         """Run to the end, or leave word of why not."""
@@ -184,7 +187,8 @@ class _Scan:
         for order in sorted(config.scan.order):
             residuals = data.residuals(order)
             log.info("order %d, over %s", order, residuals.method)
-            fastest = peak(data.arithmetic, self._device)
+            is_long = self._estimates[order].operations > _WORTH_A_PEAK
+            fastest = peak(data.arithmetic, self._device) if is_long else None
             found = self._found(order, states)
             began = time.perf_counter()
             names = range(len(scanned.environment_names))
@@ -216,7 +220,8 @@ class _Scan:
         if order == 1:
             return scan_loci(data.genotypes, phenotypes, options)
         self._stop.deferred = True
-        with progress_bar(f"order {order}", None, "set") as advance:
+        total = Candidates(len(data.genotypes), order).num_computed
+        with progress_bar(f"order {order}", total, "set") as advance:
 
             def save(state: State) -> None:
                 states[order] = state
@@ -234,13 +239,13 @@ class _Scan:
         return found
 
     def _facts(
-        self, scanned: Scanned, found: Found, terms: list[Terms], tests: float, fastest: float
+        self, scanned: Scanned, found: Found, terms: list[Terms], tests: float, fastest: float | None
     ) -> dict[str, Any]:
         expected = self._estimates[found.order]
         took = found.seconds + tests
         log.info("order %d took %s, expected %s", found.order, duration(took), duration(expected.seconds))
         throughput = None
-        if expected.operations and found.seconds > 0:
+        if fastest is not None and found.seconds > 0:
             rate = expected.operations / found.seconds
             throughput = {"operations_per_second": rate, "peak": fastest, "share_of_peak": rate / fastest}
         return {

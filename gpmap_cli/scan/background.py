@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gpmap_cli.dataset.coding import CodedGenotypes, Projection
 from gpmap_cli.dataset.fixed_effects import effects_on_genotypes
-from gpmap_cli.scan.products import times_transposed
+from gpmap_cli.scan.products import padded, times_transposed
 from gpmap_cli.scan.search import Phenotypes
 from gpmap_cli.scan.settings import Background
 from gpmap_cli.solvers.ridge import linear_prediction, solve_ridge
@@ -87,14 +87,24 @@ def residual_phenotypes(
     fewest = min((int(measured[:, columns[0]].sum()) for columns in patterns), default=0)
     needed = _SAMPLES_PER_LOCUS * (num_loci + design.shape[1] + 1)
     by_projection = background == "additive" and fewest >= needed and num_loci <= _MOST_LOCI
+    bases = [_basis(genotypes, np.flatnonzero(measured[:, columns[0]]), design) for columns in patterns]
     projections = []
-    for columns in patterns:
-        rows = np.flatnonzero(measured[:, columns[0]])
-        orthonormal = _orthonormal(design[rows])
-        basis = torch.zeros(genotypes.shape[1], orthonormal.shape[1], dtype=torch.float64, device=genotypes.device)
-        basis[torch.from_numpy(rows).to(basis.device)] = torch.from_numpy(orthonormal).to(basis.device)
-        sums, root = _root(genotypes, rows, basis) if by_projection else (None, None)
-        projections.append(Projected(columns, rows, basis, sums, root))
+    whole: torch.Tensor | None = None
+    sums = _with_loci(genotypes, torch.cat(bases, dim=1)) if by_projection else None
+    at = 0
+    for columns, basis in zip(patterns, bases, strict=True):
+        here = measured[:, columns[0]]
+        own, root = None, None
+        if sums is not None:
+            own = sums[:, at : at + basis.shape[1]].T
+            at += basis.shape[1]
+            if here.mean() < 0.5:
+                gram = _gram(genotypes, np.flatnonzero(here))
+            else:  # of all samples, once, less those that are missing
+                whole = _gram(genotypes, np.arange(len(here))) if whole is None else whole
+                gram = whole - _gram(genotypes, np.flatnonzero(~here))
+            root = _root(gram, own)
+        projections.append(Projected(columns, np.flatnonzero(here), basis, own, root))
     y = torch.zeros(genotypes.shape[1], values.shape[1], dtype=torch.float64, device=genotypes.device)
     y[: len(values)] = torch.from_numpy(values).to(y.device)
     method = "intercept and covariates"
@@ -127,47 +137,62 @@ def _orthonormal(design: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.concatenate(found, axis=1)
 
 
-def _root(genotypes: torch.Tensor, rows: NDArray[np.intp], basis: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sums (f, L) of the basis times loci, and a root (L, q) of the inverse of X'X less what the basis explains."""
-    gram = _gram(genotypes, rows)
-    sums = torch.zeros(basis.shape[1], len(genotypes), dtype=torch.float64, device=genotypes.device)
-    for samples in _chunks(genotypes):
-        sums += basis[samples].T @ genotypes[:, samples].T.double()
-    whole = gram.diagonal().clone()
-    gram -= sums.T @ sums
+def _basis(genotypes: torch.Tensor, rows: NDArray[np.intp], design: NDArray[np.float64]) -> torch.Tensor:
+    """Orthonormal over these samples, of intercept and covariates, 0 elsewhere, (N', f)."""
+    orthonormal = torch.from_numpy(_orthonormal(design[rows])).to(genotypes.device)
+    basis = torch.zeros(genotypes.shape[1], orthonormal.shape[1], dtype=torch.float64, device=genotypes.device)
+    basis[torch.from_numpy(rows).to(basis.device)] = orthonormal
+    return basis
+
+
+def _root(gram: torch.Tensor, sums: torch.Tensor) -> torch.Tensor:
+    """A root (L, q) of the inverse of X'X (L, L) less what the basis explains, whose sums with loci are (f, L)."""
+    gram = gram - sums.T @ sums
+    whole = gram.diagonal() + (sums**2).sum(dim=0)
     kept = torch.nonzero(gram.diagonal() > _SINGULAR * whole).flatten()
     scale = gram.diagonal()[kept].rsqrt()
     scaled = gram[kept][:, kept] * scale[:, None] * scale
     factor, trouble = torch.linalg.cholesky_ex(scaled)
-    root = torch.zeros(len(genotypes), len(kept), dtype=torch.float64, device=genotypes.device)
+    root = torch.zeros(len(gram), len(kept), dtype=torch.float64, device=gram.device)
     if not int(trouble) and bool((factor.diagonal() ** 2 > _SINGULAR).all()):
-        identity = torch.eye(len(kept), dtype=torch.float64, device=genotypes.device)
+        identity = torch.eye(len(kept), dtype=torch.float64, device=gram.device)
         root[kept] = torch.linalg.solve_triangular(factor, identity, upper=False).T * scale[:, None]
-        return sums, root
+        return root
     values, vectors = torch.linalg.eigh(scaled)
     large = values > _SINGULAR * len(kept)
     root = root[:, : int(large.sum())]
     root[kept] = vectors[:, large] * values[large].rsqrt() * scale[:, None]
-    return sums, root
+    return root
 
 
 def _gram(genotypes: torch.Tensor, rows: NDArray[np.intp]) -> torch.Tensor:
     """Sums of products of all pairs of loci over these samples, (L, L) in float64."""
-    here = torch.zeros(genotypes.shape[1], dtype=genotypes.dtype, device=genotypes.device)
-    here[torch.from_numpy(rows).to(here.device)] = 1
     found = torch.zeros(len(genotypes), len(genotypes), dtype=torch.float64, device=genotypes.device)
+    for start in range(0, len(rows), _CHUNK):
+        chosen = rows[start : start + _CHUNK]
+        if chosen[-1] - chosen[0] == len(chosen) - 1:
+            part = genotypes[:, chosen[0] : chosen[-1] + 1].contiguous()
+        else:
+            part = genotypes[:, torch.from_numpy(chosen).to(genotypes.device)]
+        if part.dtype == torch.int8:
+            part = torch.nn.functional.pad(part, (0, padded(part.shape[1]) - part.shape[1]))
+        else:
+            part = part.double()
+        found += times_transposed(part, part)
+    return found
+
+
+def _with_loci(genotypes: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """Sums over samples of loci times columns (N', m): (L, m)."""
+    found = torch.zeros(len(genotypes), right.shape[1], dtype=torch.float64, device=right.device)
     for samples in _chunks(genotypes):
-        part = genotypes[:, samples]
-        part = part if part.dtype == torch.int8 else part.double()
-        found += times_transposed((part * here[samples].to(part.dtype)).contiguous(), part.contiguous())
+        found += genotypes[:, samples].double() @ right[samples]
     return found
 
 
 def _fitted(genotypes: torch.Tensor, y: torch.Tensor, projections: list[Projected]) -> torch.Tensor:
     """What the loci explain of phenotypes (N', E) that have nothing of the basis left."""
-    products = torch.zeros(len(genotypes), y.shape[1], dtype=torch.float64, device=y.device)
-    for samples in _chunks(genotypes):
-        products += genotypes[:, samples].double() @ y[samples]
+    products = _with_loci(genotypes, y)
     effects = torch.zeros_like(products)
     for one in projections:
         assert one.root is not None

@@ -18,6 +18,8 @@ from gpmap_cli.scan.single_loci import scan_loci
 
 _BLOCKS, _TURNS = 6, 2
 _TERMS = 48
+_LIBRARIES = 100_000_000  # bytes that products allocate when they are first used
+_FREED_LATE = 1.3  # what a process holds over what it uses
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,11 @@ class Estimate:
 def estimate(genotypes: torch.Tensor, residuals: Residuals, order: int, options: Options) -> Estimate:
     """Of the scan of sets of `order` loci in all environments, the exact tests of what is kept included.
 
-    Some blocks, evenly spread over the work, are computed for the first environment, and some terms tested.
+    Some blocks, evenly spread over the work, are computed for some environments, and some terms tested.
     """
     phenotypes = residuals.phenotypes
-    num_environments = phenotypes.residuals.shape[1]
     device = str(genotypes.device)
-    num_bytes = bytes_needed(genotypes, num_environments, order, options)
+    num_bytes = bytes_needed(genotypes, residuals, order, options)
     if order == 1:
         none = Options(options.arithmetic, options.num_terms, 0, options.seed)
         seconds = timed(lambda: scan_loci(genotypes, phenotypes, none), device) * (3 + options.permutations) / 3
@@ -53,14 +54,14 @@ def estimate(genotypes: torch.Tensor, residuals: Residuals, order: int, options:
 
 def _search_seconds(search: Search, options: Options, device: str, num_samples: int) -> tuple[float, float]:
     """Seconds and operations of all blocks, from some of them."""
-    found = Found.nothing(search.candidates, search.num_environments, options.num_terms, 0)
+    found = Found.nothing(search.candidates, search.num_environments, options.num_terms, options.permutations)
     blocks = list(spread_of_blocks(search.candidates, _BLOCKS))
     if not blocks:
         return 0.0, 0.0
-    products = search.visit(blocks[0], found, only_first=True)  # and what libraries do at first use
+    products = search.visit(blocks[0], found, only_some=True)  # and what libraries do at first use
 
     def seconds(block: Block) -> float:
-        return timed(lambda: search.visit(block, found, only_first=True), device)
+        return timed(lambda: search.visit(block, found, only_some=True), device)
 
     rates = [
         statistics.median(seconds(block) for _ in range(_TURNS)) / (num_entries(block) * products) for block in blocks
@@ -80,14 +81,20 @@ def _test_seconds(genotypes: torch.Tensor, residuals: Residuals, order: int, num
     return seconds * num_terms / few * residuals.phenotypes.residuals.shape[1]
 
 
-def bytes_needed(genotypes: torch.Tensor, num_environments: int, order: int, options: Options) -> int:
+def bytes_needed(genotypes: torch.Tensor, residuals: Residuals, order: int, options: Options) -> int:
     """What a scan holds at its largest, besides the data as they were read."""
     num_loci, num_samples = genotypes.shape
+    num_environments = residuals.phenotypes.residuals.shape[1]
     size = torch.empty(0, dtype=DTYPES[options.arithmetic]).element_size()
-    held = genotypes.numel() * size + num_samples * num_environments * (4 * 8 + 3 * size)
+    held = genotypes.numel() * size + num_samples * num_environments * (6 * 8 + 3 * size)
     held += num_samples * num_environments * options.permutations * (2 if size == 1 else size)
-    held += 4 * 8 * num_loci**2 + 8192 * num_loci * 8  # of the additive background
-    return held + max(_block_bytes(num_loci, num_samples, order, size), _test_bytes(num_loci, order))
+    held += sum(one.basis.numel() * 8 * 2 for one in residuals.projections)
+    held += sum(one.root.numel() * 8 for one in residuals.projections if one.root is not None)
+    while_projecting = (5 * 8 * num_loci**2 + 2 * 8192 * num_loci * 8) if residuals.has_loci else 0
+    working = max(
+        while_projecting, _block_bytes(num_loci, num_samples, order, size), _test_bytes(num_loci, order, size)
+    )
+    return _LIBRARIES + int(_FREED_LATE * (held + working))
 
 
 def _block_bytes(num_loci: int, num_samples: int, order: int, size: int) -> int:
@@ -102,7 +109,8 @@ def _block_bytes(num_loci: int, num_samples: int, order: int, size: int) -> int:
     return plain + 2 * digits * rows * 16_384 * size + rows * columns * 4 * (2 * digits + 5) + 2 * listed
 
 
-def _test_bytes(num_loci: int, order: int) -> int:
-    columns = 1024
+def _test_bytes(num_loci: int, order: int, size: int) -> int:
     parts = sum(1 for size in range(2, order + 1) for _ in combinations(range(order), size)) or 1
-    return columns * (8192 * (1 + 1 + 4 + 8) + 8 * 3 * num_loci) + 8 * columns * parts
+    columns, terms = 1024, 1024 // parts
+    per_sample = (columns + 2 * order * terms + num_loci) if size == 1 else 8 * 3 * columns + 8 * num_loci
+    return per_sample * (32_768 if size == 1 else 8192) + 8 * 4 * columns * num_loci + 8 * columns * parts

@@ -23,9 +23,11 @@ from numpy.typing import NDArray
 
 from gpmap_cli.scan.background import Projected, Residuals
 from gpmap_cli.scan.p_values import log10_p
-from gpmap_cli.scan.products import times_transposed
+from gpmap_cli.scan.products import Weights, times_transposed
 
 _CHUNK = 8192  # samples
+_LONG_CHUNK = 32_768  # of them in 8-bit integers
+_DIGITS = 5
 _COLUMNS = 1024  # terms and their parts at once
 _NOTHING_LEFT = 1e-7  # of the product's variance: below that the lower-order parts determine the term
 
@@ -76,41 +78,124 @@ def _tests(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Effects, standard errors and degrees of freedom (T,) of terms, whose own product is the last of the parts."""
     num_terms, size = len(loci), len(parts)
-    device = genotypes.device
+    sums = _sums_of_signs if genotypes.dtype == torch.int8 else _sums
+    with_loci, with_right, gram = sums(genotypes, projection, torch.cat([projection.basis, y[:, None]], 1), loci, parts)
+    inside = projection.coordinates(None if with_loci is None else with_loci.T, with_right[:, :-1].T)
+    inside = inside.T.view(num_terms, size, -1)
+    whole = gram.diagonal(dim1=1, dim2=2)[:, -1].clone()
+    gram = gram - inside @ inside.transpose(1, 2)
+    return _partial(gram.cpu().numpy(), with_right[:, -1].view(num_terms, size).cpu().numpy(), whole, y, projection)
+
+
+Sums = tuple[torch.Tensor | None, torch.Tensor, torch.Tensor]
+
+
+def _sums(
+    genotypes: torch.Tensor,
+    projection: Projected,
+    right: torch.Tensor,
+    loci: NDArray[np.int32],
+    parts: list[tuple[int, ...]],
+) -> Sums:
+    """Sums over samples of the products of T terms' m parts: times loci (T m, L), right (T m, .), each other (T, m, m).
+
+    Times loci only where these are in the background.
+    """
+    num_terms, size, device = len(loci), len(parts), genotypes.device
     places = torch.from_numpy(loci.astype(np.int64)).to(device)
-    here = torch.zeros(len(y), dtype=genotypes.dtype, device=device)
-    here[torch.from_numpy(projection.rows).to(device)] = 1
-    right = torch.cat([projection.basis, y[:, None]], dim=1)
+    here = _measured(genotypes, projection)
     with_right = torch.zeros(size * num_terms, right.shape[1], dtype=torch.float64, device=device)
     with_loci = None
     if projection.root is not None:
         with_loci = torch.zeros(size * num_terms, len(genotypes), dtype=torch.float64, device=device)
     gram = torch.zeros(num_terms, size, size, dtype=torch.float64, device=device)
-    for start in range(0, len(y), _CHUNK):
+    for start in range(0, genotypes.shape[1], _CHUNK):
         samples = slice(start, start + _CHUNK)
         block = genotypes[:, samples]
-        products = torch.stack([_product(block, places[:, list(part)], here[samples]) for part in parts], dim=1)
+        products = _products(block, places, parts, here[samples]).double().transpose(0, 1).contiguous()
         flat = products.view(num_terms * size, -1)
-        if genotypes.dtype != torch.int8:
-            flat, block = flat.double(), block.double()
         if with_loci is not None:
-            with_loci += times_transposed(flat.contiguous(), block.contiguous())
-        # Sums of so few products of -1, 0 and +1 are exact in float32 too.
-        wide = flat.view(num_terms, size, -1).to(torch.float32 if genotypes.dtype == torch.int8 else torch.float64)
-        gram += wide @ wide.transpose(1, 2)
-        with_right += flat.double() @ right[samples]
-    inside = projection.coordinates(None if with_loci is None else with_loci.T, with_right[:, :-1].T)
-    inside = inside.T.view(num_terms, size, -1)
-    whole = gram.diagonal(dim1=1, dim2=2)[:, -1].clone()
-    gram -= inside @ inside.transpose(1, 2)
-    return _partial(gram.cpu().numpy(), with_right[:, -1].view(num_terms, size).cpu().numpy(), whole, y, projection)
+            with_loci += flat @ block.T.double()
+        gram += products @ products.transpose(1, 2)
+        with_right += flat @ right[samples]
+    return with_loci, with_right, gram
 
 
-def _product(block: torch.Tensor, places: torch.Tensor, here: torch.Tensor) -> torch.Tensor:
-    """Products (T, chunk) of the loci (T, m), 0 where not measured."""
-    found = block[places[:, 0]] * here
-    for column in range(1, places.shape[1]):
-        found *= block[places[:, column]]
+def _sums_of_signs(
+    genotypes: torch.Tensor,
+    projection: Projected,
+    right: torch.Tensor,
+    loci: NDArray[np.int32],
+    parts: list[tuple[int, ...]],
+) -> Sums:
+    """As `_sums` of genotypes -1/+1, in exact integers.
+
+    What is on the right is written with five digits of base 128, to 3e-11 of its largest value. The product of
+    two parts is the part of the loci that are in one of them alone, so that sums of all parts are all that is needed.
+    """
+    num_terms, size, device = len(loci), len(parts), genotypes.device
+    places = torch.from_numpy(loci.astype(np.int64)).to(device)
+    here = _measured(genotypes, projection)
+    columns = [Weights.of(column.cpu().numpy(), "int8", str(device), _DIGITS) for column in right.T]
+    rows = torch.cat([*(one.digits for one in columns), here[None]])
+    has_loci = projection.root is not None
+    total = torch.zeros(
+        size * num_terms, len(rows) + (len(genotypes) if has_loci else 0), dtype=torch.int32, device=device
+    )
+    of_loci = torch.zeros(len(genotypes), 1, dtype=torch.int32, device=device)
+    for start in range(0, genotypes.shape[1], _LONG_CHUNK):
+        samples = slice(start, start + _LONG_CHUNK)
+        block = genotypes[:, samples]
+        products = _products(block, places, parts, here[samples])
+        others = torch.cat([rows[:, samples], block]) if has_loci else rows[:, samples].contiguous()
+        total += times_transposed(products.view(num_terms * size, -1), others)
+        of_loci += times_transposed(block.contiguous(), here[None, samples].contiguous())
+    total = total.view(size, num_terms, -1).transpose(0, 1).reshape(size * num_terms, -1)  # by terms, as elsewhere
+    at, with_right = 0, []
+    for one in columns:
+        with_right.append(one.combined(total[:, at : at + len(one.digits)].T))
+        at += len(one.digits)
+    sums = total[:, at].view(num_terms, size).double()
+    gram = torch.empty(num_terms, size, size, dtype=torch.float64, device=device)
+    number = {part: place for place, part in enumerate(parts)}
+    for i, one_part in enumerate(parts):
+        for j, other in enumerate(parts):
+            alone = tuple(sorted(set(one_part) ^ set(other)))
+            if not alone:
+                gram[:, i, j] = float(len(projection.rows))
+            elif len(alone) == 1:
+                gram[:, i, j] = of_loci[places[:, alone[0]], 0].double()
+            else:
+                gram[:, i, j] = sums[:, number[alone]]
+    return total[:, at + 1 :].double() if has_loci else None, torch.stack(with_right, dim=1), gram
+
+
+def _measured(genotypes: torch.Tensor, projection: Projected) -> torch.Tensor:
+    """1 where measured, else 0, in the type of the genotypes, (N',)."""
+    here = torch.zeros(genotypes.shape[1], dtype=genotypes.dtype, device=genotypes.device)
+    here[torch.from_numpy(projection.rows).to(here.device)] = 1
+    return here
+
+
+def _products(
+    block: torch.Tensor, places: torch.Tensor, parts: list[tuple[int, ...]], here: torch.Tensor
+) -> torch.Tensor:
+    """Products of the parts of terms whose loci are (T, k), 0 where not measured: (m, T, chunk)."""
+    alone = [block[places[:, column]] for column in range(places.shape[1])]
+    found = torch.empty(len(parts), *alone[0].shape, dtype=block.dtype, device=block.device)
+    number = {part: place for place, part in enumerate(parts)}
+    measured: dict[int, torch.Tensor] = {}
+    for part, out in zip(parts, found, strict=True):
+        before = part[:-1]
+        if not before:
+            torch.mul(alone[part[0]], here, out=out)
+        elif before in number:  # parts come by size
+            torch.mul(found[number[before]], alone[part[-1]], out=out)
+        else:
+            first = measured.setdefault(before[0], alone[before[0]] * here)
+            for column in before[1:]:
+                first = first * alone[column]
+            torch.mul(first, alone[part[-1]], out=out)
     return found
 
 

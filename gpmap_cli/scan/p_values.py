@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 _LEAST = 1e-300
+_LARGEST = 1e150  # |t|: its square is a number
 _MOST_STEPS = 20_000
 _LOG10 = math.log(10.0)
 
@@ -19,12 +20,11 @@ _LOG10 = math.log(10.0)
 def log10_p(t: ArrayLike, df: float) -> NDArray[np.float64]:
     """log10 of the two-sided p-value of t statistics with so many degrees of freedom; NaN stays NaN."""
     shaped = np.asarray(t, dtype=np.float64)
-    square = np.atleast_1d(shaped).astype(np.float64) ** 2
+    square = np.minimum(np.abs(np.atleast_1d(shaped)), _LARGEST) ** 2
     found = np.full(square.shape, np.nan)
     known = ~np.isnan(square)
     if df > 0:
-        with np.errstate(over="ignore"):
-            found[known] = _log_beta(square[known], df) / _LOG10
+        found[known] = _log_beta(square[known], df) / _LOG10
     return found.reshape(shaped.shape)
 
 
@@ -39,7 +39,7 @@ def least_t(log10_level: float, df: float) -> float:
     low, high = 0.0, 1.0
     while high < 1e150 and log10_p(high, df) > log10_level:
         low, high = high, 2 * high
-    for _ in range(200):
+    while high - low > 1e-13 * high:
         middle = (low + high) / 2
         if log10_p(middle, df) > log10_level:
             low = middle

@@ -9,7 +9,7 @@ rounded to a multiple of max|w| / 16319, which moves a sum by about sqrt(N / 12)
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,6 +26,8 @@ _BASE = 128
 _ROUNDING = 2e-4  # of a standard deviation: with more digits where two round by more
 _MULTIPLE = 8  # samples are padded to a multiple of it, as accelerators demand
 _BLOCK_BYTES = 2**26
+_MOST_SAMPLES = 2**31 // 128  # whose sum of digits times +-1 is surely within 32 bits
+_SMALL = (256, 8192, 3)  # a product to choose by: rows, samples, turns
 
 
 def locus_major(genotypes: CodedGenotypes, arithmetic: Arithmetic, device: str) -> torch.Tensor:
@@ -58,8 +60,10 @@ class Weights:
     scale: float
 
     @classmethod
-    def of(cls, values: NDArray[np.float64], arithmetic: Arithmetic, device: str) -> Weights:
-        """Weights (N,) rounded to what the arithmetic holds."""
+    def of(
+        cls, values: NDArray[np.float64], arithmetic: Arithmetic, device: str, num_digits: int | None = None
+    ) -> Weights:
+        """Weights (N,) rounded to what the arithmetic holds; num_digits: for more than a scan needs."""
         wide = np.zeros(padded(len(values)))
         wide[: len(values)] = values
         if arithmetic != "int8":
@@ -67,8 +71,9 @@ class Weights:
         if np.isin(values, (0.0, 1.0)).all():
             return cls(torch.from_numpy(wide.astype(np.int8))[None].to(device), 1.0)
         largest = float(np.abs(values).max())
-        std = float(np.sqrt((values**2).sum() / np.count_nonzero(values)))
-        num_digits = 2 if largest / _most(2) / np.sqrt(12) <= _ROUNDING * std else 3
+        if num_digits is None:
+            std = float(np.sqrt((values**2).sum() / np.count_nonzero(values)))
+            num_digits = 2 if largest / _most(2) / np.sqrt(12) <= _ROUNDING * std else 3
         scale = largest / _most(num_digits)
         left, digits = np.rint(wide / scale).astype(np.int64), []
         for _ in range(num_digits - 1):
@@ -77,6 +82,11 @@ class Weights:
             left = upper
         digits.append(left)
         return cls(torch.from_numpy(np.array(digits, dtype=np.int8)).to(device), scale)
+
+    def combined(self, sums: torch.Tensor) -> torch.Tensor:
+        """Exact sums (D, ...) of the digits as those of the weight, in float64."""
+        powers = float(_BASE) ** torch.arange(len(self.digits), dtype=torch.float64, device=sums.device)
+        return self.scale * torch.tensordot(powers, sums.double(), dims=1)
 
     def rounded(self, num_samples: int) -> NDArray[np.float64]:
         """The weights (N,) that are computed with."""
@@ -90,31 +100,33 @@ def _most(num_digits: int) -> int:
 
 
 class Accumulator:
-    """Sums of products over chunks of samples: (D, a, b) of D digits, a weighted and b plain sets."""
+    """Sums of products over chunks of samples: of the digits of some weights, times a weighted and b plain sets."""
 
-    def __init__(self, left: int, right: int, scale: float, num_digits: int) -> None:
-        self._shape, self._scale, self._num_digits = (left, right), scale, num_digits
+    def __init__(self, weights: Sequence[Weights]) -> None:
+        self._weights = weights
         self._sum: torch.Tensor | None = None
 
     def add(self, weighted: torch.Tensor, plain: torch.Tensor) -> None:
-        """weighted: (D a, chunk); plain: (b, chunk)."""
+        """weighted: (D a, chunk), D the digits of all weights; plain: (b, chunk)."""
         product = times_transposed(weighted, plain)
         if self._sum is None:
             self._sum = product
         else:
             self._sum += product
 
-    def total(self) -> torch.Tensor:
-        """The sums (a, b), in float32 or, where products were in float64, in that."""
+    def totals(self) -> Iterator[torch.Tensor]:
+        """The sums (a, b) of each weight, in float32 or, where products were in float64, in that."""
         assert self._sum is not None
-        parts = self._sum.view(self._num_digits, *self._shape)
-        if not self._sum.dtype.is_floating_point:
-            found = parts[-1].to(torch.float32)
-            for part in reversed(parts[:-1].unbind()):
+        num_digits = sum(len(weights.digits) for weights in self._weights)
+        parts = self._sum.view(num_digits, -1, self._sum.shape[1])
+        at = 0
+        for weights in self._weights:
+            own = parts[at : at + len(weights.digits)]
+            at += len(weights.digits)
+            found = own[-1] if own.dtype.is_floating_point else own[-1].to(torch.float32)
+            for part in reversed(own[:-1].unbind()):
                 found.mul_(float(_BASE)).add_(part)
-        else:
-            found = parts[0]
-        return found.mul_(self._scale) if self._scale != 1.0 else found
+            yield found.mul_(weights.scale) if weights.scale != 1.0 else found
 
 
 def times_transposed(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
@@ -132,10 +144,12 @@ def times_transposed(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
 
 def choose_arithmetic(genotypes: CodedGenotypes, device: str) -> Arithmetic:
     """8-bit integers where genotypes are -1/+1 and such products are right and fast here, else float32."""
-    if not genotypes.is_plus_minus_one or not int8_is_right(device):
+    too_many = len(genotypes) > _MOST_SAMPLES
+    if too_many or not genotypes.is_plus_minus_one or not int8_is_right(device):
         return "float32"
-    with_digits, floating = peak("int8", device) / 2, peak("float32", device)
-    return "int8" if with_digits > floating else "float32"
+    kinds: tuple[Arithmetic, Arithmetic] = ("int8", "float32")
+    in_integers, floating = (peak(kind, device, *_SMALL) for kind in kinds)
+    return "int8" if in_integers / 2 > floating else "float32"  # most weights have two digits
 
 
 def int8_is_right(device: str) -> bool:

@@ -17,7 +17,7 @@ sets is kept, for the family-wise error.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -30,6 +30,7 @@ from gpmap_cli.scan.products import Accumulator, Arithmetic, Weights
 from gpmap_cli.scan.tallies import NUM_BINS, TopTerms, count
 
 _CHUNK = 16_384  # samples: what is multiplied stays in the caches
+_ROWS = 1024  # of a product, where several weights can be multiplied together
 _EVERY = 30.0  # seconds between states that are saved
 _ROUNDING = {torch.float32: 1e-4, torch.float64: 1e-9}
 
@@ -178,6 +179,16 @@ def scan_order(
     return found
 
 
+@dataclass(frozen=True)
+class _Job:
+    """One weight of a block: the residuals of an environment, or a permutation of them; factor: 1 / sqrt(v)."""
+
+    environment: int
+    weights: Weights
+    factor: float
+    permutation: int | None
+
+
 @dataclass
 class _Group:
     """Environments measured in the same samples: their weights, those of permutations, and who is measured."""
@@ -232,8 +243,8 @@ class Search:
             found += sum(len(weights.digits) for weights in group.weights)
         return found + sum(len(weights.digits) for weights in self._permuted.values())
 
-    def visit(self, block: Block, found: Found, only_first: bool = False) -> int:
-        """Add what a block holds; returns how many products that took. only_first: of the first environment alone."""
+    def visit(self, block: Block, found: Found, only_some: bool = False) -> int:
+        """Add what a block holds; returns how many products that took. only_some: of as few weights as go together."""
         in_order = self.candidates.layouts[block.layout].in_order(block)
         invalid = None if in_order is None else torch.from_numpy(~in_order).to(self._device)
         num_products = 0
@@ -241,57 +252,81 @@ class Search:
             spread = self._spread(block, group)
             if self._exact:
                 num_products += len(group.everyone.digits) * (1 if self._is_sign else 2)
-            for environment, weights, factor in zip(group.environments, group.weights, group.factors, strict=True):
-                z = self._sums(block, weights).mul_(factor).mul_(spread)
-                size = z.abs()
-                if invalid is not None:
-                    size.masked_fill_(invalid, -1.0)
-                found.counts[environment] += count(size, invalid is None)
-                found.top[environment].offer(z, size, lambda rows, columns: self.candidates.loci(block, rows, columns))
-                num_products += len(weights.digits)
-                if only_first:
-                    return num_products
-                for number in range(self._options.permutations):
-                    permuted = self._permuted[number, int(environment)]
-                    size = self._sums(block, permuted).mul_(factor).mul_(spread).abs_()
+            for jobs in self._batches(group, block.weighted.stop - block.weighted.start):
+                weights = [job.weights for job in jobs]
+                for job, sums in zip(jobs, self._sums(block, weights), strict=True):
+                    z = sums.mul_(job.factor).mul_(spread)
+                    size = z.abs()
                     if invalid is not None:
                         size.masked_fill_(invalid, -1.0)
-                    before = found.largest_permuted[number, environment]
-                    found.largest_permuted[number, environment] = max(before, float(size.max()))
-                    num_products += len(permuted.digits)
+                    self._record(found, block, job, z, size, invalid is None)
+                num_products += sum(len(one.digits) for one in weights)
+                if only_some:
+                    return num_products
         return num_products
+
+    def _batches(self, group: _Group, rows: int) -> Iterator[list[_Job]]:
+        """What is asked of a block, so much at a time that a product has about as many rows as it should."""
+        batch: list[_Job] = []
+        height = 0
+        for environment, weights, factor in zip(group.environments.tolist(), group.weights, group.factors, strict=True):
+            numbers = range(self._options.permutations)
+            permuted = [_Job(environment, self._permuted[number, environment], factor, number) for number in numbers]
+            for job in [_Job(environment, weights, factor, None), *permuted]:
+                more = rows * len(job.weights.digits)
+                if batch and height + more > _ROWS:
+                    yield batch
+                    batch, height = [], 0
+                batch.append(job)
+                height += more
+        if batch:
+            yield batch
+
+    def _record(
+        self, found: Found, block: Block, job: _Job, z: torch.Tensor, size: torch.Tensor, everywhere: bool
+    ) -> None:
+        """Keep what is to be kept of z (a, b) of a block; size: |z|, below zero where an entry is no candidate."""
+        environment = job.environment
+        if job.permutation is not None:
+            before = found.largest_permuted[job.permutation, environment]
+            found.largest_permuted[job.permutation, environment] = max(before, float(size.max()))
+            return
+        found.counts[environment] += count(size, everywhere)
+        found.top[environment].offer(z, size, lambda rows, columns: self.candidates.loci(block, rows, columns))
 
     def _spread(self, block: Block, group: _Group) -> torch.Tensor | float:
         """1 / sqrt(SS) of the entries of a block, 0 where SS is; one number where SS is taken as N_e."""
         if not self._exact:
             return float(1 / np.sqrt(group.num_measured))
-        total = self._sums(block, group.everyone)
+        (total,) = self._sums(block, [group.everyone])
         if self._is_sign:
-            rest, least = group.num_measured - total.square_() / group.num_measured, 1e-4
+            rest = group.num_measured - total.square_() / group.num_measured
+            least = torch.full_like(rest, 1e-4)
         else:
-            squares = self._sums(block, group.everyone, squared=True)
+            (squares,) = self._sums(block, [group.everyone], squared=True)
             # Below rounding of the two that are subtracted there is no variation.
-            rest, least = squares - total.square_() / group.num_measured, _ROUNDING[squares.dtype] * squares
+            rest = squares - total.square_() / group.num_measured
+            least = _ROUNDING[squares.dtype] * squares
         return torch.where(rest > least, rest.clamp_min(1e-30).rsqrt(), torch.zeros_like(rest))
 
-    def _sums(self, block: Block, weights: Weights, squared: bool = False) -> torch.Tensor:
-        """Sums over samples (a, b) of the products of all loci times the weight; squared: of their squares."""
+    def _sums(self, block: Block, weights: Sequence[Weights], squared: bool = False) -> Iterator[torch.Tensor]:
+        """Sums over samples (a, b) of the products of all loci times each weight; squared: of their squares."""
         layout = self.candidates.layouts[block.layout]
         plain = self._plain_products(block, layout.plain)
-        num_digits, rows = len(weights.digits), block.weighted.stop - block.weighted.start
-        sums = Accumulator(rows, len(plain), weights.scale, num_digits)
+        sums = Accumulator(weights)
         for start in range(0, self._genotypes.shape[1], _CHUNK):
             samples = slice(start, start + _CHUNK)
-            left = self._weighted_products(layout.weighted, block.weighted, samples, weights, squared)
+            digits = torch.cat([one.digits[:, samples] for one in weights])
+            left = self._weighted_products(layout.weighted, block.weighted, samples, digits, squared)
             right = plain[:, samples]
             sums.add(left, right**2 if squared else right)
-        return sums.total()
+        return sums.totals()
 
     def _weighted_products(
-        self, sets: Sets, part: slice, samples: slice, weights: Weights, squared: bool
+        self, sets: Sets, part: slice, samples: slice, digits: torch.Tensor, squared: bool
     ) -> torch.Tensor:
-        """Products of the loci of each set times each digit of the weight, (D a, chunk)."""
-        here, digits = self._genotypes[:, samples], weights.digits[:, samples]
+        """Products of the loci of each set times each digit (D, chunk) of the weights, (D a, chunk)."""
+        here = self._genotypes[:, samples]
         if squared:
             here = here**2
         found = torch.empty(
