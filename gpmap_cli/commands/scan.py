@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from gpmap_cli.commands.devices import choose_device
 from gpmap_cli.commands.run_status import run_to_the_end
 from gpmap_cli.commands.scan_data import ScanData, load_scan_data
+from gpmap_cli.commands.scan_model import source_of
 from gpmap_cli.commands.terminal import progress_bar, show_result
 from gpmap_cli.config.schema import Config, load_config
-from gpmap_cli.data_source import Source, open_source
+from gpmap_cli.data_source import Source
 from gpmap_cli.errors import InputError, Interrupted
 from gpmap_cli.report.scan_tables import (
     Scanned,
@@ -50,7 +51,7 @@ _PROGRESS, _TERMS = "progress.npz", "terms.csv"
 
 def run(config: Config, path: Path, in_sweep: bool = False) -> None:
     """Scan from a checked configuration in the run directory `path`; a dry run writes nothing."""
-    source = open_source(config.data, config.root.seed)
+    source = source_of(config)
     source.check()
     if config.root.dry_run:
         _dry_run(config, source, path)
@@ -84,7 +85,7 @@ def resume(path: Path) -> None:
         log.info("%s is completed already", path)
         show_result("", path)
         return
-    source = open_source(config.data, config.root.seed)
+    source = source_of(config)
     source.check()
     log.info("resuming %s", path)
     _Scan(config, directory, source).go()
@@ -145,6 +146,7 @@ class _Scan:
             "status": RUNNING,
             "command": "scan",
             "data": source.name,
+            "run": config.root.run,
             "seed": config.root.seed,
             "orders": {},
             "seconds": {"load": None, "scan": None, "tests": None},

@@ -10,15 +10,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from gpmap_cli.commands.scan_model import labels_of, with_predictions
 from gpmap_cli.commands.terminal import progress_bar
 from gpmap_cli.config.schema import Config
 from gpmap_cli.data_source import Source
 from gpmap_cli.dataset.coding import CodedGenotypes, GenotypeCoding
 from gpmap_cli.dataset.contents import SPLIT_NAMES, Dataset
 from gpmap_cli.dataset.fixed_effects import FixedEffects, learn_covariates
-from gpmap_cli.dataset.settings import Split
-from gpmap_cli.dataset.splits import make_split, split_hash
+from gpmap_cli.dataset.splits import split_hash
 from gpmap_cli.errors import InputError
+from gpmap_cli.explain.true_terms import Truth
 from gpmap_cli.ld_pruning.dataset_pruning import prune
 from gpmap_cli.ld_pruning.deciding import ALL_SAMPLES, by_split, deciding_samples
 from gpmap_cli.report.scan_tables import Scanned
@@ -45,6 +46,7 @@ class ScanData:
     _phenotypes: NDArray[np.float64]
     _design: NDArray[np.float64]
     _config: Config
+    _truth: Truth | None  # of what a model has learned from
     _residuals: dict[bool, Residuals] = field(default_factory=dict)
 
     @property
@@ -68,7 +70,9 @@ class ScanData:
     def scanned(self, alpha: float) -> Scanned:
         """Names, places and truth."""
         dataset = self.dataset
-        truth = true_terms(dataset, dataset.locus_ids.tolist(), list(range(len(dataset.environment_names))))
+        truth = self._truth
+        if truth is None:
+            truth = true_terms(dataset, dataset.locus_ids.tolist(), list(range(len(dataset.environment_names))))
         if truth is not None and truth.num_elsewhere:
             log.info("%d true terms have a locus that is not scanned: they are left out", truth.num_elsewhere)
         return Scanned(
@@ -83,9 +87,10 @@ def load_scan_data(config: Config, source: Source, path: Path, device: str, arit
     """
     dataset = source.load(config.root.genotype_bytes(_TIMES_HELD), path)
     said = []
-    labels = None
-    if config.root.rows != "all":
-        labels = make_split(config.split or Split(), dataset, config.root.seed)
+    labels = None if config.root.rows == "all" else labels_of(config, dataset)
+    learned_from: Truth | None = None
+    if config.root.run is not None:
+        dataset, learned_from = with_predictions(config.root.run, dataset, device)
     if config.prune.is_on:
         deciding = deciding_samples(config.prune, dataset)
         if config.prune.split is None:
@@ -110,7 +115,7 @@ def load_scan_data(config: Config, source: Source, path: Path, device: str, arit
         said.append(f"covariates projected out: {', '.join(dataset.sample_covariates)}")
     genotypes = locus_major(coded, taken, device)
     sha256 = None if labels is None else split_hash(labels)
-    return ScanData(dataset, genotypes, taken, sha256, said, coded, phenotypes, design, config)
+    return ScanData(dataset, genotypes, taken, sha256, said, coded, phenotypes, design, config, learned_from)
 
 
 def _arithmetic(config: Config, coded: CodedGenotypes, device: str) -> Arithmetic:

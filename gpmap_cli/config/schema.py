@@ -107,6 +107,7 @@ class VarianceRoot(MemoryLimited):
 
 @dataclass(frozen=True)
 class ScanRoot(MemoryLimited):
+    run: str | None = None
     seed: int = setting(0, minimum=0, maximum=2**63 - 1)  # it goes into files as int64
     rows: Literal["all", "train", "validation", "test"] = "all"
     dry_run: bool = False
