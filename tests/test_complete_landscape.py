@@ -60,7 +60,7 @@ def test_the_gradient_is_that_of_the_validation_error():
     train, validation = split_samples(samples_of_every_order(num_loci=6), 200)
     mean = np.nanmean(train.phenotypes, axis=0)
     measured, choosing = (complete_landscape._Cells.of(part, mean, "cpu") for part in (train, validation))
-    cube = complete_landscape._Cube(6, "cpu")
+    cube = complete_landscape._Cube(6, "cpu", torch.float64)
     zero = torch.zeros_like(measured.mean)
     logs = torch.from_numpy(np.random.default_rng(1).normal(size=(2, 7)) * 0.3)
 
@@ -115,7 +115,6 @@ def test_between_the_corners_it_is_linear_in_each_locus():
     ("changes", "possible"),
     [
         ({}, True),
-        ({"num_loci": 17}, False),  # too many genotypes
         ({"ploidy": 2}, False),
         ({"missing": 0.1}, False),  # genotypes that are no corner
     ],
@@ -123,6 +122,16 @@ def test_between_the_corners_it_is_linear_in_each_locus():
 def test_where_it_is_fitted(changes, possible):
     train, validation = split_samples(make_samples(**{"num_samples": 700, "num_loci": 7, **changes}), 200)
     assert can_fit_landscape(train, validation) is possible
+
+
+def test_many_loci_have_too_many_genotypes(monkeypatch):
+    parts = split_samples(make_samples(num_samples=700, num_loci=7), 200)
+    monkeypatch.setattr(complete_landscape, "_MOST_LOCI", 6)
+    assert not can_fit_landscape(*parts)
+    monkeypatch.setattr(complete_landscape, "_MOST_LOCI", 7)
+    assert can_fit_landscape(*parts)
+    monkeypatch.setattr(complete_landscape, "_LEAST_SHARE", 4)
+    assert not can_fit_landscape(*parts)
 
 
 def test_few_validation_samples_choose_no_rates():

@@ -22,6 +22,7 @@ q the derivative of the error by f; in u' dK v only the spectra of u and v meet.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,13 +90,23 @@ def fit_landscape(train: Samples, validation: Samples, device: str) -> CompleteL
     num_loci = train.genotypes.num_loci
     mean = np.nanmean(train.phenotypes, axis=0)
     measured, choosing = (_Cells.of(part, mean, device) for part in (train, validation))
-    cube = _Cube(num_loci, device)
-    size = (train.phenotypes.shape[1], num_loci + 1)
-    logs = torch.full(size, float(np.log(_FIRST_RATE)), dtype=torch.float64, device=device)
-    logs[:, -1] = float(np.log(_FIRST_PENALTY))
-    best, least = logs.clone(), torch.full(size[:1], np.inf, dtype=torch.float64, device=device)
-    moved, squared = torch.zeros_like(logs), torch.zeros_like(logs)
+    # Choosing need not be exact: in single precision.
+    best = _best_logs(_Cube(num_loci, device, torch.float32), measured.to(torch.float32), choosing.to(torch.float32))
+    cube, best = _Cube(num_loci, device, torch.float64), best.double()
+    spectrum, penalty = cube.spectrum(best[:, :-1]), best[:, -1:].exp()
+    start = torch.zeros_like(measured.mean)
+    alpha = _solve(cube, spectrum, penalty, measured, measured.mean, start, _EXACTLY)
+    values = cube.product(spectrum, alpha).T.cpu().numpy() + mean
+    return CompleteLandscape(values, best[:, :-1].exp().cpu().numpy(), penalty[:, 0].cpu().numpy())
+
+
+def _best_logs(cube: _Cube, measured: _Cells, choosing: _Cells) -> torch.Tensor:
+    """Logarithms of rates and penalty, (E, L + 1): of a descent by Adam, where the validation samples err least."""
     alpha = beta = torch.zeros_like(measured.mean)
+    logs = torch.full((len(alpha), cube.num_loci + 1), math.log(_FIRST_RATE)).to(alpha)
+    logs[:, -1] = math.log(_FIRST_PENALTY)
+    best, least = logs.clone(), torch.full_like(logs[:, 0], math.inf)
+    moved, squared = torch.zeros_like(logs), torch.zeros_like(logs)
     for step in range(_STEPS):
         error, gradient, alpha, beta = _error_and_gradient(cube, logs, measured, choosing, alpha, beta)
         better = error < least
@@ -103,10 +114,7 @@ def fit_landscape(train: Samples, validation: Samples, device: str) -> CompleteL
         moved, squared = moved.lerp(gradient, 0.2), squared.lerp(gradient**2, 0.05)
         length = moved / (1 - 0.8 ** (step + 1)) / (squared / (1 - 0.95 ** (step + 1))).sqrt().clamp_min(1e-12)
         logs = logs - _PACE * (1 - step / _STEPS) * length
-    spectrum, penalty = cube.spectrum(best[:, :-1]), best[:, -1:].exp()
-    alpha = _solve(cube, spectrum, penalty, measured, measured.mean, alpha, _EXACTLY)
-    values = cube.product(spectrum, alpha).T.cpu().numpy() + mean
-    return CompleteLandscape(values, best[:, :-1].exp().cpu().numpy(), penalty[:, 0].cpu().numpy())
+    return best
 
 
 @dataclass(frozen=True)
@@ -129,16 +137,20 @@ class _Cells:
         found = total / np.maximum(number, 1)
         return cls(torch.from_numpy(found).to(device), torch.from_numpy(number).to(device))
 
+    def to(self, dtype: torch.dtype) -> _Cells:
+        return _Cells(self.mean.to(dtype), self.number.to(dtype))
+
 
 class _Cube:
     """Products with K of functions over the genotypes, (E, 2^L) each."""
 
-    def __init__(self, num_loci: int, device: str) -> None:
+    def __init__(self, num_loci: int, device: str, dtype: torch.dtype) -> None:
+        self.num_loci = num_loci
         numbers = np.arange(2**num_loci)[:, None] >> np.arange(num_loci)
-        self._members = torch.from_numpy((numbers & 1).astype(np.float64)).to(device)
+        self._members = torch.from_numpy(numbers & 1).to(device, dtype)
         self._matrices = []
         for start in range(0, num_loci, _FACTOR):
-            matrix = torch.ones(1, 1, dtype=torch.float64, device=device)
+            matrix = torch.ones(1, 1, dtype=dtype, device=device)
             for _ in range(min(_FACTOR, num_loci - start)):
                 matrix = torch.cat([torch.cat([matrix, matrix], 1), torch.cat([matrix, -matrix], 1)])
             self._matrices.append(matrix)
@@ -197,7 +209,7 @@ def _solve(
     tolerance: float,
 ) -> torch.Tensor:
     """(K + penalty / n)^-1 right on the measured genotypes of each environment, 0 elsewhere; residual by tolerance."""
-    mask = (measured.number > 0).double()
+    mask = (measured.number > 0).to(right.dtype)
     noise = penalty * mask / measured.number.clamp_min(1)
     right = right * mask
     solved = start.clone()
@@ -210,11 +222,11 @@ def _solve(
             break
         image = mask * cube.product(spectrum, direction) + noise * direction
         curvature = (direction * image).sum(dim=1)
-        length = torch.where(active, squares / curvature.clamp_min(1e-300), 0.0)[:, None]
+        length = torch.where(active, squares / curvature.clamp_min(1e-30), 0.0)[:, None]
         solved = solved + length * direction
         residual = residual - length * image
         following = (residual**2).sum(dim=1)
-        direction = residual + (following / squares.clamp_min(1e-300))[:, None] * direction
+        direction = residual + (following / squares.clamp_min(1e-30))[:, None] * direction
         squares = following
     return solved
 
