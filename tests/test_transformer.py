@@ -12,7 +12,7 @@ from gpmap_cli.layers.genotype_transformer import AttentionBlock, GatedLayer, Ge
 from gpmap_cli.metrics import r2_score
 from gpmap_cli.models.transformer import Settings, Transformer
 from gpmap_cli.settings import Group, fill
-from gpmap_cli.solvers.linear_baseline import fit_linear_baseline, share_of_first
+from gpmap_cli.solvers.linear_baseline import fit_linear_baseline
 from gpmap_cli.training.batches import DeviceGenotypes
 from gpmap_cli.training.context import FitContext, World
 from gpmap_cli.training.problems import EveryEnvironment
@@ -114,15 +114,6 @@ def test_where_there_is_nothing_but_pairs_it_is_not_below_them():
         r2_score(validation.phenotypes[:, 0], f.predict(validation.genotypes)[:, 0]) for f in (alone, beside, pairs)
     ]
     assert scores[1] >= max(scores[0], scores[2])
-
-
-def test_share_of_first():
-    y = np.array([[1.0, 1.0, 1.0, np.nan], [2.0, 2.0, 2.0, np.nan], [np.nan, 3.0, 3.0, np.nan]])
-    first = np.array([[1.0, 0.0, 1.0, 5.0], [2.0, 0.0, 2.0, 5.0], [9.0, 0.0, 3.0, 5.0]])
-    second = np.array([[0.0, 1.0, 0.0, 1.0], [0.0, 2.0, 0.0, 1.0], [0.0, 3.0, 0.0, 1.0]])
-    np.testing.assert_array_equal(share_of_first(y, first, second), [1.0, 0.0, 1.0, 1.0])
-    half = share_of_first(y[:, 1:2], 2 * y[:, 1:2], 0 * y[:, 1:2])
-    np.testing.assert_allclose(half, 0.5)
 
 
 def test_missing_phenotypes_are_masked_and_no_sample_is_thrown_away():

@@ -4,9 +4,10 @@ Per-allele locus embeddings, pre-norm attention blocks, per-locus read-out, gate
 output per environment; what was not measured is masked in the loss, so no sample is thrown away. The formula is in
 `gpmap_cli/layers/genotype_transformer.py`. With `environment_covariates` the read-out is a polynomial of them and has
 as many outputs as that has terms (`gpmap_cli/dataset/reaction_norms.py`). `num_members` networks are fitted from
-different initial weights and their predictions averaged; the exact additive or pairwise fit takes the share of the
-prediction that the validation samples give it. Costs for each member, sample and step 6 (L W^2 12 + 2 L^2 W) blocks + 6
-(sum of D_k 2 M) multiply-adds, D_k the inputs of a gated layer, at most L + R + k M.
+different initial weights and their predictions averaged. The exact additive or pairwise fit, and up to 16 loci of
+haploid calls a Gaussian process on all 2^L genotypes, take the shares of the prediction that the validation samples
+give them. Costs for each member, sample and step 6 (L W^2 12 + 2 L^2 W) blocks + 6 (sum of D_k 2 M) multiply-adds, D_k
+the inputs of a gated layer, at most L + R + k M.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from gpmap_cli.dataset.coding import CodedGenotypes, Samples
     from gpmap_cli.dataset.reaction_norms import ReactionNorms
     from gpmap_cli.layers.genotype_transformer import Members
+    from gpmap_cli.solvers.complete_landscape import CompleteLandscape
     from gpmap_cli.solvers.linear_baseline import LinearBaseline
     from gpmap_cli.training.context import FitContext
 
@@ -53,6 +55,7 @@ class Settings(Ruled):
     environment_covariates: tuple[str, ...] | None = None
     covariate_degree: int | None = setting(None, minimum=1, maximum=3)
     linear: Literal["auto", "none", "ridge", "pairwise"] = "auto"
+    landscape: Literal["auto", "none"] = "auto"
 
     def rules(self) -> tuple[Rule, ...]:
         return self._head_problems, self._covariate_problems
@@ -112,7 +115,7 @@ class Transformer(Model):
         import numpy as np
 
         from gpmap_cli.random_streams import stream
-        from gpmap_cli.solvers.linear_baseline import share_of_first
+        from gpmap_cli.solvers.stacking import convex_shares
         from gpmap_cli.training.batches import DTYPES, DeviceGenotypes
         from gpmap_cli.training.gradient import fit_each
         from gpmap_cli.training.memory import refuse_step_beyond_memory
@@ -130,6 +133,7 @@ class Transformer(Model):
             context.device,
         )
         self._baseline = None if self.settings.linear == "none" else self._linear(train, context)
+        self._landscape = self._complete_landscape(train, validation, context)
         parts = [DeviceGenotypes(part.genotypes, context.device, context.precision) for part in (train, validation)]
 
         def make(_: int) -> EveryEnvironment:
@@ -143,10 +147,18 @@ class Transformer(Model):
             return EveryEnvironment(network, parts[0], known, parts[1], choosing, rows_at_once, context.world)
 
         (self._weights,) = fit_each([""], make, context)
-        self._network_share = np.ones(self._num_environments)
-        if self._baseline is not None and len(validation):
-            parts_of_it = (self._of_network(validation.genotypes), self._baseline.predict(validation.genotypes))
-            self._network_share = share_of_first(validation.phenotypes, *parts_of_it)
+        self._shares = np.zeros((1 + len(self._beside()), self._num_environments))
+        self._shares[0] = 1
+        if len(self._shares) > 1 and len(validation):
+            self._shares = convex_shares(validation.phenotypes, self._parts(validation.genotypes))
+
+    def _beside(self) -> list[LinearBaseline | CompleteLandscape]:
+        """What predicts beside the network."""
+        return [part for part in (self._baseline, self._landscape) if part is not None]
+
+    def _parts(self, genotypes: CodedGenotypes) -> list[NDArray]:
+        """Predictions (N, E) of the network and of each fit beside it."""
+        return [self._of_network(genotypes), *(part.predict(genotypes) for part in self._beside())]
 
     def _linear(self, train: Samples, context: FitContext) -> LinearBaseline:
         """The exact additive or pairwise fit that stands in for the network as far as the validation samples say."""
@@ -156,6 +168,19 @@ class Transformer(Model):
         if self.settings.linear == "auto":
             with_pairs = can_fit_pairs(len(train), train.genotypes.num_loci)
         return fit_linear_baseline(train, with_pairs, context)
+
+    def _complete_landscape(self, train: Samples, validation: Samples, context: FitContext) -> CompleteLandscape | None:
+        """The Gaussian process on all genotypes, where they are few enough and measured often enough."""
+        from gpmap_cli.solvers.complete_landscape import can_fit_landscape, fit_landscape
+
+        if self.settings.landscape == "none" or not can_fit_landscape(train, validation):
+            return None
+        found = fit_landscape(train, validation, context.device)
+        context.reporter.note(
+            f"{self.name}: Gaussian process on all {len(found.values)} genotypes beside it: penalty "
+            + ", ".join(f"{penalty:.3g}" for penalty in found.penalty)
+        )
+        return found
 
     def _begin_from(self, start: dict[str, NDArray]) -> dict[str, torch.Tensor]:
         """The weights of another fit, with outputs for the environments of this one."""
@@ -181,10 +206,10 @@ class Transformer(Model):
         return own @ before.weights(self._norms.covariates).T / self._norms.std @ basis / len(basis)
 
     def _predict(self, genotypes: CodedGenotypes) -> NDArray:
-        of_network = self._of_network(genotypes)
-        if self._baseline is None:
-            return of_network
-        return self._network_share * of_network + (1 - self._network_share) * self._baseline.predict(genotypes)
+        parts = self._parts(genotypes)
+        return sum(
+            (share * part for share, part in zip(self._shares[1:], parts[1:], strict=True)), self._shares[0] * parts[0]
+        )
 
     def _of_network(self, genotypes: CodedGenotypes) -> NDArray:
         from gpmap_cli.training.batches import DeviceGenotypes
@@ -223,29 +248,44 @@ class Transformer(Model):
 
         state = {"num_environments": np.array(self._num_environments), **self._weights}
         state.update(norms_state(self._norms))
-        if self._baseline is not None:
-            state["network_share"] = self._network_share
-            state.update({f"linear/{name}": array for name, array in vars(self._baseline).items()})
+        if self._beside():
+            state["shares"] = self._shares
+        for name, part in (("linear", self._baseline), ("landscape", self._landscape)):
+            if part is not None:
+                state.update({f"{name}/{field}": array for field, array in vars(part).items()})
         return state
 
     def _restore(self, state: dict[str, NDArray]) -> None:
+        import numpy as np
+
+        from gpmap_cli.solvers.complete_landscape import CompleteLandscape
         from gpmap_cli.solvers.linear_baseline import LinearBaseline
 
         self._num_environments = int(state["num_environments"])
         self._weights = {name: array for name, array in state.items() if name.startswith("members.")}
         self._norms = norms_of(state)
-        self._baseline = None
-        if "network_share" in state:
-            self._network_share = state["network_share"]
-            linear = {name.removeprefix("linear/"): part for name, part in state.items() if name.startswith("linear/")}
-            self._baseline = LinearBaseline(**linear)
+        linear, landscape = (
+            {name.removeprefix(prefix): part for name, part in state.items() if name.startswith(prefix)}
+            for prefix in ("linear/", "landscape/")
+        )
+        self._baseline = LinearBaseline(**linear) if linear else None
+        self._landscape = CompleteLandscape(**landscape) if landscape else None
+        if "network_share" in state:  # written by a version that knew the linear fit alone
+            share = state["network_share"]
+            self._shares = np.stack([share, 1 - share])
+        else:
+            self._shares = state.get("shares", np.ones((1, self._num_environments)))
 
     def describe(self) -> dict[str, Any]:
-        """Which share of the prediction is the network's, per environment; the rest is the exact linear fit's."""
+        """Which share of the prediction is the network's, the exact linear fit's and the Gaussian process's."""
+        kinds = (("linear fit", self._baseline), ("Gaussian process", self._landscape))
+        names = ["network", *(name for name, part in kinds if part is not None)]
         found: dict[str, Any] = {} if self._norms is None else {"degree in the covariates": self._norms.degree}
-        return found if self._baseline is None else found | {"share of the network": self._network_share.tolist()}
+        if len(names) == 1:
+            return found
+        return found | {f"share of the {name}": share.tolist() for name, share in zip(names, self._shares, strict=True)}
 
     @property
     def num_parameters(self) -> int:
-        linear = 0 if self._baseline is None else sum(array.size for array in vars(self._baseline).values())
-        return linear + sum(array.size for array in self._weights.values())
+        beside = sum(array.size for part in self._beside() for array in vars(part).values())
+        return beside + sum(array.size for array in self._weights.values())

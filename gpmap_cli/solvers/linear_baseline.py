@@ -1,8 +1,8 @@
-"""The exact linear fit beside a network, and how far the validation samples trust each of the two.
+"""The exact linear fit beside a network.
 
 A network that is free to fit anything pays for it where there is nothing but additive or pairwise effects. A convex
-combination with the exact solution for those, its share chosen on the validation samples, costs nothing there and
-leaves the network alone where it is better (stacking; Wolpert 1992, van der Laan et al. 2007).
+combination with the exact solution for those, its share chosen on the validation samples (`stacking`), costs nothing
+there and leaves the network alone where it is better.
 """
 
 from __future__ import annotations
@@ -59,15 +59,3 @@ def fit_linear_baseline(train: Samples, with_pairs: bool, context: FitContext) -
         additive[:, group.columns], pairs[:, group.columns] = part.additive, part.pairs
         intercept[group.columns] = part.intercept
     return LinearBaseline(additive, pairs, intercept)
-
-
-def share_of_first(phenotypes: NDArray, first: NDArray, second: NDArray) -> NDArray[np.float64]:
-    """The share w in [0, 1] of the first predictor (N, E) in w first + (1 - w) second that errs least, (E,).
-
-    w = <y - second, first - second> / |first - second|^2 over the measured phenotypes; 1 where nothing tells.
-    """
-    known = ~np.isnan(phenotypes)
-    difference = np.where(known, first - second, 0.0)
-    wanted = (np.where(known, phenotypes - second, 0.0) * difference).sum(axis=0)
-    squared = (difference**2).sum(axis=0)
-    return np.clip(np.divide(wanted, squared, out=np.ones_like(squared), where=squared > 0), 0.0, 1.0)
