@@ -27,6 +27,7 @@ from gpmap_cli.report.scan_tables import (
     duration,
     environment_facts,
     estimates_shown,
+    leads_columns,
     shown,
     terms_columns,
 )
@@ -36,6 +37,7 @@ from gpmap_cli.run_dir.model_tables import table_text
 from gpmap_cli.run_dir.provenance import peak_memory_mb, provenance
 from gpmap_cli.scan.candidates import Candidates
 from gpmap_cli.scan.estimate import Estimate, estimate
+from gpmap_cli.scan.lead_terms import Lead, lead_terms
 from gpmap_cli.scan.products import peak
 from gpmap_cli.scan.results import Terms, judged
 from gpmap_cli.scan.search import Found, Hooks, Options, State, Stopped, scan_order
@@ -46,7 +48,8 @@ from gpmap_cli.training.context import Stop
 log = logging.getLogger("gpmap")
 
 _WORTH_A_PEAK = 1e12  # operations: the peak of products takes a second to measure
-_PROGRESS, _TERMS = "progress.npz", "terms.csv"
+_MOST_MERGED = 2000  # of an environment: all products of two terms are held
+_PROGRESS, _TERMS, _LEADS = "progress.npz", "terms.csv", "lead_terms.csv"
 
 
 def run(config: Config, path: Path, in_sweep: bool = False) -> None:
@@ -202,6 +205,9 @@ class _Scan:
             self._metrics["orders"][str(order)] = self._facts(scanned, found, terms, took, fastest)
         self._directory.write_text(_TERMS, table_text(terms_columns(scanned, results)))
         self._text = shown(scanned, results)
+        wanted = config.scan.intervals
+        if scanned.chromosomes is not None if wanted is None else wanted:
+            self._text += self._write_leads(scanned, results)
         self._metrics |= {
             "status": COMPLETED,
             "num_samples": data.num_samples,
@@ -213,6 +219,29 @@ class _Scan:
         self._directory.write_json("provenance.json", provenance(self._started, facts, data.split_sha256, self._device))
         self._directory.write_metrics(self._metrics)
         (self._directory.path / _PROGRESS).unlink(missing_ok=True)
+
+    def _write_leads(self, scanned: Scanned, results: list[list[Terms]]) -> str:
+        """`lead_terms.csv`, and a line of text for each order."""
+        data, alpha = self._data, self._config.scan.alpha
+        assert data is not None
+        found: list[tuple[Terms, list[Lead]]] = []
+        lines = []
+        for by_environment in results:
+            number = merged = 0
+            for terms in by_environment:
+                passing = terms.loci[terms.bonferroni <= alpha][:_MOST_MERGED]
+                level = float(np.log10(alpha / terms.num_candidates))
+                residuals = data.residuals(terms.order)
+                leads = lead_terms(data.genotypes, residuals, terms.environment, passing, level, scanned.chromosomes)
+                found.append((terms, leads))
+                number, merged = number + len(leads), merged + len(passing)
+                facts = self._metrics["orders"][str(terms.order)]["environments"]
+                facts[scanned.environment_names[terms.environment]]["num_leads"] = len(leads)
+            if merged:
+                order = by_environment[0].order
+                lines.append(f"order {order}: {merged:,} terms beyond Bonferroni's threshold are {number:,} lead terms")
+        self._directory.write_text(_LEADS, table_text(leads_columns(scanned, found)))
+        return "".join(f"\n{line}" for line in ["", *lines]) if lines else ""
 
     def _found(self, order: int, states: dict[int, State]) -> Found:
         """The scan of one order, from where it was left."""

@@ -14,6 +14,7 @@ from gpmap_cli.report.read import clean
 from gpmap_cli.report.tables import aligned
 from gpmap_cli.scan.against_truth import is_true, score
 from gpmap_cli.scan.estimate import Estimate
+from gpmap_cli.scan.lead_terms import Lead
 from gpmap_cli.scan.results import Terms
 
 _MOST_SHOWN = 8
@@ -81,6 +82,44 @@ def _rows(scanned: Scanned, terms: Terms, width: int) -> dict[str, NDArray]:
         unknown = np.full(num_terms, "", dtype=object)
         columns["is_true"] = unknown if true is None else np.where(true, "true", "false").astype(object)
     return columns
+
+
+def leads_columns(scanned: Scanned, found: Sequence[tuple[Terms, Sequence[Lead]]]) -> dict[str, NDArray]:
+    """One row for each lead term: the term, its joint fit with the other leads, and the interval of each locus.
+
+    `low` and `high` are the loci where the interval of the first locus begins and ends, `low_2` and so on those of the
+    others; `num_merged` terms that passed alone belong to it.
+    """
+    width = max((terms.order for terms, _ in found), default=1)
+    ids = scanned.locus_ids
+    rows: list[dict[str, Any]] = []
+    for terms, leads in found:
+        for lead in leads:
+            loci = terms.loci[lead.term]
+            row: dict[str, Any] = {
+                "environment": scanned.environment_names[terms.environment],
+                "order": terms.order,
+                "effect": lead.effect,
+                "std_error": lead.std_error,
+                "z": lead.effect / lead.std_error,
+                "log10_p": lead.log10_p,
+                "log10_p_alone": terms.tests.log10_p[lead.term],
+                "num_merged": len(lead.members) - 1,
+            }
+            for at in range(width):
+                suffix = f"_{at + 1}" if at else ""
+                here = at < terms.order
+                row["locus" + suffix] = ids[loci[at]] if here else ""
+                row["low" + suffix] = ids[lead.low[at]] if here else ""
+                row["high" + suffix] = ids[lead.high[at]] if here else ""
+                if scanned.chromosomes is not None:
+                    row["chromosome" + suffix] = scanned.chromosomes[loci[at]] if here else ""
+                if scanned.positions is not None:
+                    for name, column in (("position", loci[at : at + 1]), ("low_position", lead.low[at : at + 1])):
+                        row[name + suffix] = scanned.positions[column[0]] if here else ""
+                    row["high_position" + suffix] = scanned.positions[lead.high[at]] if here else ""
+            rows.append(row)
+    return {name: np.array([row[name] for row in rows], dtype=object) for name in rows[0]} if rows else {}
 
 
 def environment_facts(scanned: Scanned, terms: Terms) -> dict[str, Any]:

@@ -23,6 +23,7 @@ class ScanSettings(Ruled):
     num_terms: int = setting(1000, minimum=1, maximum=1_000_000)
     alpha: float = setting(0.05, above=0, below=1)
     permutations: int = setting(0, minimum=0, maximum=100_000)
+    intervals: bool | None = None
     arithmetic: Arithmetic = "auto"
 
     def rules(self) -> tuple[Rule, ...]:
