@@ -41,6 +41,9 @@ def test_a_scan_finds_the_terms_of_a_simulation(gpmap, tmp_path):
     assert terms.groupby(["order", "environment"]).size().to_dict() == {
         (order, name): count for order, count in ((1, 16), (2, 120), (3, 560)) for name in ("23C", "30C")
     }
+    backgrounds = [metrics["orders"][order]["background"] for order in "123"]
+    assert backgrounds == ["intercept and covariates", *(2 * ["least squares on all loci"])]
+    assert (terms[terms.order == 1].p_bonferroni < 0.05).sum() > 10
     for order in (2, 3):
         for name in ("23C", "30C"):
             facts = metrics["orders"][str(order)]["environments"][name]
@@ -180,15 +183,21 @@ def test_a_scan_that_is_interrupted_goes_on_to_the_same_terms(gpmap, tmp_path, m
     refused = gpmap(*words, "hydra.run.dir=cut")
     assert refused.returncode == 2
     assert "gpmap scan resume=cut" in refused.stderr
+    num_visited = visits.count(False)
     visits.clear()
+
+    def counted(self, block, found, only_some=False):
+        visits.append(only_some)
+        return visit(self, block, found, only_some)
+
     with monkeypatch.context() as patch:
-        patch.setattr(
-            search.Search, "visit", lambda *given, **named: (visits.append(len(given) < 4), visit(*given, **named))[1]
-        )
+        patch.setattr(search.Search, "visit", counted)
         result = gpmap("scan", "resume=cut")
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[-1] == "cut"
     assert not (tmp_path / "cut" / "progress.npz").exists()
+    # Every block once, of both orders, before or after.
+    assert num_visited + visits.count(False) == sum(len(candidates.Candidates(16, order).blocks) for order in (2, 3))
     one, other = (tmp_path / name / "terms.csv" for name in ("whole", "cut"))
     assert one.read_bytes() == other.read_bytes()
     before, after = read(tmp_path / "whole")[0], read(tmp_path / "cut")[0]

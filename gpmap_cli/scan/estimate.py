@@ -11,13 +11,12 @@ import torch
 
 from gpmap_cli.scan.background import Residuals
 from gpmap_cli.scan.candidates import Block, Candidates, num_entries
-from gpmap_cli.scan.exact_tests import test_terms
+from gpmap_cli.scan.exact_tests import terms_at_once, test_terms
 from gpmap_cli.scan.products import DTYPES, timed
 from gpmap_cli.scan.search import Found, Options, Search, spread_of_blocks
 from gpmap_cli.scan.single_loci import scan_loci
 
 _BLOCKS, _TURNS = 6, 2
-_TERMS = 48
 _LIBRARIES = 100_000_000  # bytes that products allocate when they are first used
 _FREED_LATE = 1.3  # what a process holds over what it uses
 
@@ -73,7 +72,7 @@ def _search_seconds(search: Search, options: Options, device: str, num_samples: 
 def _test_seconds(genotypes: torch.Tensor, residuals: Residuals, order: int, num_terms: int, device: str) -> float:
     if len(genotypes) < order or num_terms == 0:
         return 0.0
-    few = min(_TERMS, num_terms)
+    few = min(num_terms, terms_at_once(order, residuals))  # each batch has costs of its own
     rng = np.random.default_rng(0)
     loci = np.stack([np.sort(rng.permutation(len(genotypes))[:order]) for _ in range(few)]).astype(np.int32)
     test_terms(genotypes, residuals, 0, loci[:2])

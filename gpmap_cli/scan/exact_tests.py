@@ -49,11 +49,7 @@ def test_terms(genotypes: torch.Tensor, residuals: Residuals, environment: int, 
     """Tests of terms (T, k) in one environment. Costs N L multiply-adds for each term and part of order 2 and more."""
     projection = next(one for one in residuals.projections if environment in one.environments)
     order = loci.shape[1]
-    lowest = 2 if residuals.has_loci else 1
-    parts = [part for size in range(lowest, order + 1) for part in combinations(range(order), size)]
-    if not parts:  # single loci over a background that has them
-        parts = [tuple(range(order))]
-    step = max(1, _COLUMNS // len(parts))
+    parts, step = _parts(order, residuals), terms_at_once(order, residuals)
     y = torch.zeros(genotypes.shape[1], dtype=torch.float64, device=genotypes.device)
     r = residuals.phenotypes.residuals[:, environment]
     y[: len(r)] = torch.from_numpy(r).to(y.device)
@@ -64,6 +60,17 @@ def test_terms(genotypes: torch.Tensor, residuals: Residuals, environment: int, 
     for same in np.unique(df):
         p[df == same] = log10_p(t[df == same], float(same))
     return TermTests(effect, std_error, t, np.where(np.isnan(p), 0.0, p))
+
+
+def terms_at_once(order: int, residuals: Residuals) -> int:
+    """How many terms are tested together."""
+    return max(1, _COLUMNS // len(_parts(order, residuals)))
+
+
+def _parts(order: int, residuals: Residuals) -> list[tuple[int, ...]]:
+    """The parts of a set of loci that are fitted with it, by size, itself the last; not those in the background."""
+    lowest = 2 if residuals.has_loci and order > 1 else 1
+    return [part for size in range(lowest, order + 1) for part in combinations(range(order), size)]
 
 
 test_terms.__test__ = False  # type: ignore[attr-defined]  # it is no test of this program
