@@ -29,6 +29,7 @@ from gpmap_cli.report.scan_tables import (
     shown,
     terms_columns,
 )
+from gpmap_cli.report.term_figures import draw_scan
 from gpmap_cli.run_dir.checkpoints import load_arrays, save_arrays
 from gpmap_cli.run_dir.layout import COMPLETED, RUNNING, RunDirectory
 from gpmap_cli.run_dir.model_tables import table_text
@@ -195,6 +196,9 @@ class _Scan:
             results.append(terms)
             self._metrics["orders"][str(order)] = self._facts(scanned, found, terms, took, fastest)
         self._directory.write_text(_TERMS, table_text(terms_columns(scanned, results)))
+        draw_scan(
+            scanned, results, {order: data.residuals(order).df for order in config.scan.order}, self._directory.path
+        )
         self._text = shown(scanned, results)
         self._metrics |= {
             "status": COMPLETED,
