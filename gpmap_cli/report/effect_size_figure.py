@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_MOST_BARS = 30  # terms of an order with error bars; more of them are a grey area
+_MOST_BARS, _MOST_BARS_SMALL = 30, 15  # terms of an order with error bars; more of them are a grey area
+_MOST_RANKS = 300  # points of an order; beyond, ranks that are evenly apart on a logarithmic axis
 _MARKERS = ("o", "s", "^", "D")
 _WIDE = 10.0  # ratio of largest and smallest from which on an axis is logarithmic
 
@@ -57,10 +58,13 @@ def _draw(axes: Axes, terms: OrderTerms, alone: bool) -> bool:
     """One order; whether any of its terms does not pass."""
     known = np.flatnonzero(np.isfinite(terms.effect))
     ranked = known[np.argsort(-np.abs(terms.effect[known]), kind="stable")]
-    size, passes = np.abs(terms.effect[ranked]), terms.passes[ranked]
     rank = np.arange(1, len(ranked) + 1)
+    if len(rank) > _MOST_RANKS:
+        rank = np.unique(np.geomspace(1, len(ranked), _MOST_RANKS).round().astype(np.intp))
+        ranked = ranked[rank - 1]
+    size, passes = np.abs(terms.effect[ranked]), terms.passes[ranked]
     look = _look(terms.order)
-    barred = np.flatnonzero(passes)[:_MOST_BARS]
+    barred = np.flatnonzero(passes)[: _MOST_BARS if alone else _MOST_BARS_SMALL]
     axes.errorbar(
         rank[barred],
         size[barred],
@@ -77,17 +81,23 @@ def _draw(axes: Axes, terms: OrderTerms, alone: bool) -> bool:
 
 def _scales(axes: Axes, terms: list[OrderTerms]) -> None:
     """Logarithmic where effects, or ranks, span a wide range; else from zero."""
-    from matplotlib.ticker import NullFormatter
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
     sizes = np.concatenate([[], *(np.abs(one.effect[np.isfinite(one.effect)]) for one in terms)])
     sizes = sizes[sizes > 0]
     if max((len(one.loci) for one in terms), default=0) > 3 * _WIDE:
         axes.set_xscale("log")
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+        axes.set_xlim(0.5, max((len(one.loci) for one in terms), default=1) + 0.5)
     if len(sizes) and sizes.max() > _WIDE * np.median(sizes):
         passing = np.concatenate([np.abs(one.effect[one.passes & np.isfinite(one.effect)]) for one in terms])
         lowest = 0.2 * passing.min() if len(passing) and passing.min() > 0 else 0.1 * np.median(sizes)
         axes.set_yscale("log", nonpositive="clip")
-        axes.set_ylim(max(lowest, 0.7 * sizes.min()), 1.6 * sizes.max())
+        bottom, top = max(lowest, 0.7 * sizes.min()), 1.6 * sizes.max()
+        axes.set_ylim(bottom, top)
+        if top < 100 * bottom:
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     for axis in (axes.xaxis, axes.yaxis):
         if axis.get_scale() == "log":
             axis.set_major_formatter(lambda value, _: f"{value:g}".replace("-", "−"))

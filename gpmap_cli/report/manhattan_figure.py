@@ -79,8 +79,10 @@ def _draw(axes: Axes, terms: OrderTerms, found: DrawnTerms, alone: bool, entries
         )
     if terms.true is not None:
         mark: dict[str, Any] = {"linestyle": "none", "markersize": 4.5}
-        entries["true term"] = Line2D([], [], marker="D", color=_TRUE_SHADES[0], markeredgecolor="black", **mark)
-        entries["not a true term"] = Line2D([], [], marker="o", color=SHADES[0], **mark)
+        if true.any():
+            entries["true term"] = Line2D([], [], marker="D", color=_TRUE_SHADES[0], markeredgecolor="black", **mark)
+        if not true.all():
+            entries["not a true term"] = Line2D([], [], marker="o", color=SHADES[0], **mark)
     if len(joined):
         label = "loci of one term" + (f", the {_MOST_JOINED} strongest" if terms.passes.sum() > _MOST_JOINED else "")
         if not any(text.startswith("loci of one term,") for text in entries):
@@ -88,7 +90,7 @@ def _draw(axes: Axes, terms: OrderTerms, found: DrawnTerms, alone: bool, entries
             entries[label] = Line2D([], [], color="#999999", linewidth=0.9)
     if beyond.any():
         axes.axhline(CAP, color=GREY, linewidth=0.5)
-        entries[f"p < 1e−{CAP:.0f}, in order but not to scale"] = Line2D(
+        entries[f"p < 1e−{CAP:.0f} (not to scale)"] = Line2D(
             [], [], marker="^", color=GREY, linestyle="none", markersize=4.5
         )
     for name, height in terms.thresholds.items():
@@ -129,6 +131,8 @@ def _which(terms: OrderTerms, number: int) -> str:
     words = _WORDS.get(terms.order, f"sets of {terms.order}")
     if terms.num_candidates is None:
         return f"{number:,} {words} that were chosen"
+    if terms.num_candidates == 1:
+        return "the only set of loci"
     if number == terms.num_candidates:
         return f"all {number:,} {words}"
     return f"the {number:,} strongest of {terms.num_candidates:,} {words}"

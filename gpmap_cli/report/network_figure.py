@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_TERMS = 40
-_MOST_NAMED = 16
-_APART = 0.11  # radians between names
+_MOST_NAMED, _MOST_NAMED_SMALL = 16, 8  # in the only panel, and in one of several
+_APART, _APART_SMALL = 0.11, 0.2  # radians between names
 _COLOURS = {1: COLOURS[0], -1: COLOURS[1]}  # blue and vermilion, positive and negative
-_DASHES = {1: "-", -1: (0, (3.0, 1.4))}  # told apart in grey print too
+_DASHES: dict[int, Any] = {1: "-", -1: (0, (3.0, 1.4))}  # told apart in grey print too
 _WORDS = {1: "positive", -1: "negative"}
 _START = 0.5 * np.pi  # the genome runs clockwise from the top
 _HUB = 0.9  # how far out hubs lie, of the way to the middle of their loci
@@ -36,7 +36,7 @@ def draw_network(found: DrawnTerms) -> Figure:
     """
     from matplotlib.lines import Line2D
 
-    grid = panels(found.environment_names, (5.6, 5.2), (2.6, 2.5))
+    grid = panels(found.environment_names, (5.6, 5.2), (2.9, 2.8))
     signs: set[int] = set()
     numbers = []
     for environment in range(grid.number):
@@ -84,6 +84,11 @@ def _at(x: NDArray[np.float64] | float, radius: float = 1.0) -> NDArray[np.float
     return radius * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
 
 
+def _point(x: float, radius: float) -> tuple[float, float]:
+    across, up = _at(x, radius).tolist()
+    return across, up
+
+
 def _circle(axes: Axes, genome: GenomeAxis, alone: bool) -> None:
     """Chromosomes as arcs, dark and light in turn, with their names."""
     several = len(genome.spans) > 1
@@ -97,8 +102,8 @@ def _circle(axes: Axes, genome: GenomeAxis, alone: bool) -> None:
             taken = middle + half
             turn = float(np.degrees(_angle(middle))) - 90
             upright = turn + (180 if np.sin(_angle(middle)) < 0 else 0)
-            axes.text(*_at(middle, 1.12), name, ha="center", va="center", fontsize=7, color=GREY, rotation=upright)
-    room = (1.19 if several else 1.1) + (0.45 if alone else 0.0)
+            axes.text(*_point(middle, 1.12), name, ha="center", va="center", fontsize=7, color=GREY, rotation=upright)
+    room = (1.19 if several and alone else 1.1) + 0.45
     axes.set(xlim=(-room, room), ylim=(-room, room), aspect="equal")
     axes.axis("off")
 
@@ -111,7 +116,12 @@ def _draw(axes: Axes, terms: list[tuple[NDArray[np.int32], float, float]], genom
     for number, (loci, effect, _) in enumerate(terms):
         sign = 1 if effect > 0 else -1
         width = (0.5 + 2.3 * abs(effect) / widest) * (1.0 if alone else 0.6)
-        look = {"color": _COLOURS[sign], "linewidth": width, "zorder": 3 - number / MOST_TERMS, "alpha": 0.9}
+        look: dict[str, Any] = {
+            "color": _COLOURS[sign],
+            "linewidth": width,
+            "zorder": 3 - number / MOST_TERMS,
+            "alpha": 0.9,
+        }
         ends = _at(genome.x[loci])
         if len(loci) == 2:
             inward = 0.5 * ends.mean(axis=0)
@@ -123,25 +133,26 @@ def _draw(axes: Axes, terms: list[tuple[NDArray[np.int32], float, float]], genom
             axes.plot(*np.stack([hub, end]).T, linestyle=_DASHES[sign], **look)
         axes.plot(*hub, marker="o", color="white", markeredgecolor=_COLOURS[sign], markersize=4 if alone else 2.4)
     linked = np.array(list(dict.fromkeys(int(locus) for loci, _, _ in terms for locus in loci)), dtype=np.intp)
-    axes.scatter(*_at(genome.x[linked]).T, s=14 if alone else 5, color="black", zorder=4)
-    if alone:
-        _name_loci(axes, linked, genome)
+    places = _at(genome.x[linked])
+    axes.scatter(places[:, 0], places[:, 1], s=14 if alone else 5, color="black", zorder=4)
+    _name_loci(axes, linked, genome, alone)
 
 
-def _name_loci(axes: Axes, linked: NDArray[np.intp], genome: GenomeAxis) -> None:
+def _name_loci(axes: Axes, linked: NDArray[np.intp], genome: GenomeAxis, alone: bool) -> None:
     """Names of the loci of the strongest terms, where they do not write over each other."""
     taken: list[float] = []
-    radius = 1.19 if len(genome.spans) > 1 else 1.1
+    radius = 1.19 if len(genome.spans) > 1 and alone else 1.1
+    most, apart = (_MOST_NAMED, _APART) if alone else (_MOST_NAMED_SMALL, _APART_SMALL)
     for locus in linked:
         angle = float(_angle(genome.x[locus]))
-        if len(taken) == _MOST_NAMED or any(abs(angle - other) < _APART for other in taken):
+        if len(taken) == most or any(abs(angle - other) < apart for other in taken):
             continue
         taken.append(angle)
         left = np.cos(angle) < 0
         axes.text(
-            *_at(genome.x[locus], radius),
+            *_point(float(genome.x[locus]), radius),
             genome.names[locus],
-            fontsize=7,
+            fontsize=7 if alone else 5,
             rotation=np.degrees(angle) - (180 if left else 0),
             rotation_mode="anchor",
             ha="right" if left else "left",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_BINS = 200
-_MOST_RINGED = 60
+_MOST_RINGED, _MOST_SMALL = 60, 20  # in the only panel, and in one of several
 _FROM_SQUARE_ROOT = 40.0  # -log10 p
 
 
@@ -51,7 +51,8 @@ def draw_pair_map(found: DrawnTerms) -> Figure:
         axes.spines[:].set_visible(False)
     entries: dict[str, Any] = {}
     if ringed:
-        entries["true pair" if grid.number > 1 else f"true pair, at most the {_MOST_RINGED} strongest"] = Line2D(
+        most = _MOST_RINGED if grid.number == 1 else _MOST_SMALL
+        entries[f"true pair, at most the {most} strongest"] = Line2D(
             [], [], linestyle="none", marker="o", markerfacecolor="none", markeredgecolor=COLOURS[1], markersize=6
         )
     grid.finish(_note(found), entries)
@@ -84,28 +85,27 @@ def _draw(axes: Axes, heat: NDArray, bins: NDArray[np.float64], terms: list[Orde
 
     # From light to dark, as in grey print, and never as light as the paper.
     colours = ListedColormap(colormaps["Blues"](np.linspace(0.12, 1.0, 256)))
-    known = heat[~np.isnan(heat)]
-    top = max(float(known.max(initial=0.0)), 1.0)
+    thresholds = [height for one in terms if one.order == 2 for height in list(one.thresholds.values())[:1]]
+    # Beyond the threshold, so that what is all noise looks like it.
+    top = max([1.0, float(heat[~np.isnan(heat)].max(initial=0.0)), *(1.2 * height for height in thresholds)])
     norm = PowerNorm(0.5, 0, top) if top > _FROM_SQUARE_ROOT else Normalize(0, top)
     picture = axes.pcolormesh(bins, bins, np.ma.masked_invalid(heat), cmap=colours, norm=norm, rasterized=True)
-    thresholds = [next(iter(one.thresholds.items())) for one in terms if one.order == 2 and one.thresholds]
     bar = axes.figure.colorbar(picture, ax=axes, shrink=0.8)
     if labelled:
         bar.set_label("−log10 p", fontsize=8)
     bar.ax.tick_params(labelsize=7)
     bar.ax.grid(False)
-    for _, height in thresholds:
-        if height <= top:
-            bar.ax.axhline(height, color=COLOURS[1], linewidth=1.6)
+    for height in thresholds:
+        bar.ax.axhline(height, color=COLOURS[1], linewidth=1.6)
 
 
 def _ring(axes: Axes, terms: list[OrderTerms], genome: GenomeAxis, alone: bool) -> bool:
     """Mark the strongest true pairs; whether there is any."""
     for one in terms:
         if one.order == 2 and one.true is not None and one.true.any():
-            ends = np.sort(genome.x[one.loci[one.true][:_MOST_RINGED]], axis=1)
-            size = 36 if alone else 14
-            axes.scatter(ends[:, 1], ends[:, 0], s=size, facecolors="none", edgecolors=COLOURS[1], linewidths=0.8)
+            most, size, width = (_MOST_RINGED, 36, 0.8) if alone else (_MOST_SMALL, 12, 0.5)
+            ends = np.sort(genome.x[one.loci[one.true][:most]], axis=1)
+            axes.scatter(ends[:, 1], ends[:, 0], s=size, facecolors="none", edgecolors=COLOURS[1], linewidths=width)
             return True
     return False
 
