@@ -85,8 +85,9 @@ def genome_axis(locus_ids: NDArray, chromosomes: NDArray | None, positions: NDAr
 
 
 def short_name(name: object) -> str:
-    """A name that fits beside an axis."""
-    return plain(one_line(str(name), LONGEST_NAME))
+    """A name that fits beside an axis: of a long one the beginning and, where names differ, the end."""
+    flat = one_line(str(name))
+    return plain(flat if len(flat) <= LONGEST_NAME else f"{flat[:6]}…{flat[7 - LONGEST_NAME :]}")
 
 
 def draw_genome_axis(

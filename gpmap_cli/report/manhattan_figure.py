@@ -100,8 +100,8 @@ def _draw(axes: Axes, terms: OrderTerms, found: DrawnTerms, alone: bool, entries
     _scale(axes, y, max(terms.thresholds.values(), default=0.0))
     if len(shown) and not (terms.num_candidates is None or len(shown) >= terms.num_candidates):
         axes.axhspan(0, float(y[:most].min()), color="#EEEEEE", zorder=0.5)
-        entries["weaker terms, not drawn"] = Patch(color="#EEEEEE")
-    return _which(terms, len(shown))
+        entries["weaker: only true ones" if len(shown) > most else "weaker: not drawn"] = Patch(color="#EEEEEE")
+    return _which(terms, min(len(shown), most))
 
 
 def _heights(strength: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -41,6 +41,8 @@ def draw_network(found: DrawnTerms) -> Figure:
     numbers = []
     for environment in range(grid.number):
         axes = grid.axes(environment)
+        axes.set_title(axes.get_title(), loc="left", fontsize=8)  # out of the way of names of loci
+        axes.set_title("")
         terms = strongest(found, environment)
         numbers.append(len(terms))
         _circle(axes, found.genome, grid.number == 1)

@@ -84,7 +84,7 @@ def _draw(axes: Axes, heat: NDArray, bins: NDArray[np.float64], terms: list[Orde
     from matplotlib.colors import ListedColormap, Normalize, PowerNorm
 
     # From light to dark, as in grey print, and never as light as the paper.
-    colours = ListedColormap(colormaps["Blues"](np.linspace(0.12, 1.0, 256)))
+    colours = ListedColormap(colormaps["Blues"](np.linspace(0.18, 1.0, 256)))
     thresholds = [height for one in terms if one.order == 2 for height in list(one.thresholds.values())[:1]]
     # Beyond the threshold, so that what is all noise looks like it.
     top = max([1.0, float(heat[~np.isnan(heat)].max(initial=0.0)), *(1.2 * height for height in thresholds)])
@@ -96,7 +96,13 @@ def _draw(axes: Axes, heat: NDArray, bins: NDArray[np.float64], terms: list[Orde
     bar.ax.tick_params(labelsize=7)
     bar.ax.grid(False)
     for height in thresholds:
-        bar.ax.axhline(height, color=COLOURS[1], linewidth=1.6)
+        mark: dict[str, Any] = {
+            "color": "black",
+            "markersize": 5,
+            "clip_on": False,
+            "transform": bar.ax.get_yaxis_transform(),
+        }
+        bar.ax.plot([-0.25], [height], marker=">", **mark)
 
 
 def _ring(axes: Axes, terms: list[OrderTerms], genome: GenomeAxis, alone: bool) -> bool:
@@ -123,5 +129,5 @@ def _note(found: DrawnTerms) -> str:
     elif any(one.num_candidates is None for one in found.terms):
         parts.append("white: none was chosen")
     name = next((next(iter(one.thresholds)) for one in found.terms if one.order == 2 and one.thresholds), None)
-    parts.append("colour: −log10 p" + (f" (line in its bar: {name}, of pairs)" if name else ""))
+    parts.append("colour: −log10 p" + (f" (arrow at its bar: {name}, of pairs)" if name else ""))
     return "; ".join(parts)
