@@ -25,6 +25,7 @@ from gpmap_cli.report.network_figure import MOST_TERMS, draw_network
 from gpmap_cli.report.observed_predicted_figure import draw_observed_predicted
 from gpmap_cli.report.pair_map_figure import MOST_BINS, bin_edges, draw_pair_map
 from gpmap_cli.report.term_figures import draw_terms
+from gpmap_cli.scan.p_values import log10_p
 
 BLUE, VERMILION = "#0072b2", "#d55e00"
 
@@ -137,7 +138,10 @@ class TestManhattan:
         assert not shapes & others
         texts = [text.get_text() for text in figure.legends[0].get_texts()]
         assert texts[:2] == ["true term", "not a true term"]
-        assert "true term" not in [text.get_text() for text in draw_manhattan(ALL, 1).legends[0].get_texts()]
+        false = draw_manhattan(drawn(replace(PAIRS, true=np.zeros(3, dtype=bool))), 2)
+        texts = [text.get_text() for text in false.legends[0].get_texts()]
+        assert "not a true term" in texts
+        assert "true term" not in texts
 
     def test_thresholds_are_drawn_where_they_are_given(self):
         figure = draw_manhattan(ALL, 2)
@@ -240,8 +244,12 @@ class TestNetwork:
     def test_only_the_strongest_are_drawn(self):
         strength = np.linspace(100, 50, 66)
         loci = [(a, b) for a in range(12) for b in range(a + 1, 12)]
-        figure = draw_network(drawn(order_terms(loci, strength)))
-        assert len(figure.axes[0].patches) == MOST_TERMS
+        higher = order_terms([(0, a, b) for a, b in loci if a], np.linspace(80, 1, 55), effect=np.ones(55))
+        figure = draw_network(drawn(order_terms(loci, strength), higher))
+        num_pairs = len(figure.axes[0].patches)
+        num_arms = sum(line.get_color() == "#0072B2" for line in figure.axes[0].get_lines())
+        assert num_pairs == (np.argsort(np.concatenate([-strength, -higher.strength]))[:MOST_TERMS] < 66).sum()
+        assert num_pairs + num_arms / 3 == MOST_TERMS
         assert f"at most the {MOST_TERMS} strongest" in figure.get_suptitle()
 
     def test_where_nothing_passes_it_says_so(self):
@@ -395,6 +403,10 @@ class TestRuns:
         assert limits["Bonferroni 0.05"] == pytest.approx(-math.log10(0.05 / 45))
         above = terms.strength >= limits["FDR 0.05"] - 1e-9
         assert above.tolist() == [float(row["q"]) <= 0.05 for row in rows]
+        z, df = metrics["orders"]["2"]["environments"]["30C"]["thresholds"]["permutation"], 600 - 11 - 1
+        r2 = z**2 / 599
+        expected = -log10_p(math.sqrt(r2 * df / (1 - r2)), df)
+        assert limits["permutation 0.05"] == pytest.approx(float(expected))
         # By permutation the screening statistics are judged, which are nearly those of the joint fit.
         permuted = np.array([float(row["p_permutation"]) <= 0.05 for row in rows])
         assert permuted[terms.strength > limits["permutation 0.05"] + 0.3].all()
@@ -417,13 +429,13 @@ class TestRuns:
 
     def test_a_model_s_terms_are_its_table_s(self):
         table = {
-            "environment": np.array([1, 0, 0]),
-            "order": np.array([2, 2, 1]),
-            "locus": np.array([3, 0, 5]),
-            "locus_2": np.array([4, 1, -1]),
-            "effect": np.array([1.0, 2.0, 3.0]),
-            "std_error": np.array([0.1, 0.2, 0.3]),
-            "log10_p": np.array([-9.0, -4.0, -2.0]),
+            "environment": np.array([1, 0, 0, 0]),
+            "order": np.array([2, 2, 1, 2]),
+            "locus": np.array([3, 0, 5, 7]),
+            "locus_2": np.array([4, 1, -1, 8]),
+            "effect": np.array([1.0, 2.0, 3.0, 4.0]),
+            "std_error": np.array([0.1, 0.2, 0.3, 0.4]),
+            "log10_p": np.array([-9.0, -4.0, -2.0, -6.0]),
         }
         truth = Truth({2: TrueTerms(np.array([[4, 3]]), np.array([[0.0, 1.0]]))})
         found = chosen_terms(table, genome(), ("a", "b"), truth)
@@ -431,6 +443,7 @@ class TestRuns:
         (pairs,) = found.of(1, 2)
         assert (pairs.loci.tolist(), pairs.effect.tolist(), pairs.true.tolist()) == ([[3, 4]], [1.0], [True])
         (others,) = found.of(0, 2)
-        assert others.true.tolist() == [False]
+        assert (others.loci.tolist(), others.strength.tolist()) == ([[7, 8], [0, 1]], [6, 4])
+        assert (others.true.tolist(), others.std_error.tolist()) == ([False, False], [0.4, 0.2])
         assert pairs.passes.all()
         assert draw_network(found).get_suptitle() == "interactions that were chosen; width: size of the effect"
