@@ -5,17 +5,20 @@ from __future__ import annotations
 import csv
 import json
 import math
+import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from matplotlib.colors import to_hex
 
 from gpmap_cli.commands import model_figures
 from gpmap_cli.errors import InputError
 from gpmap_cli.explain.true_terms import TrueTerms, Truth
-from gpmap_cli.report import term_figures
+from gpmap_cli.report import scan_figures
 from gpmap_cli.report.drawn_terms import DrawnTerms, OrderTerms, chosen_terms
 from gpmap_cli.report.effect_size_figure import draw_effect_sizes
 from gpmap_cli.report.explain_figures import MOST_PANELS
@@ -384,7 +387,7 @@ class TestRuns:
             taken.append(found)
             return draw_terms(found, directory)
 
-        monkeypatch.setattr(term_figures, "draw_terms", draw)
+        monkeypatch.setattr(scan_figures, "draw_terms", draw)
         words = ["data=simulated", "data.num_samples=600", "data.num_loci=10", "data.order=2", "scan.order=[1,2]"]
         assert gpmap("scan", *words, "scan.permutations=100", "hydra.run.dir=run").returncode == 0
         (found,) = taken
@@ -447,3 +450,8 @@ class TestRuns:
         assert (others.true.tolist(), others.std_error.tolist()) == ([False, False], [0.4, 0.2])
         assert pairs.passes.all()
         assert draw_network(found).get_suptitle() == "interactions that were chosen; width: size of the effect"
+
+    def test_training_draws_without_loading_what_it_does_not_need(self):
+        words = "import sys, gpmap_cli.commands.train; print(sorted({'torch', 'matplotlib'} & set(sys.modules)))"
+        found = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True, cwd=ROOT)
+        assert found.stdout == "[]\n"

@@ -21,6 +21,7 @@ from gpmap_cli.commands.terminal import progress_bar, show_result
 from gpmap_cli.config.schema import Config, load_config
 from gpmap_cli.data_source import Source, open_source
 from gpmap_cli.errors import InputError, Interrupted
+from gpmap_cli.report.scan_figures import draw_scan
 from gpmap_cli.report.scan_tables import (
     Scanned,
     duration,
@@ -29,7 +30,6 @@ from gpmap_cli.report.scan_tables import (
     shown,
     terms_columns,
 )
-from gpmap_cli.report.term_figures import draw_scan
 from gpmap_cli.run_dir.checkpoints import load_arrays, save_arrays
 from gpmap_cli.run_dir.layout import COMPLETED, RUNNING, RunDirectory
 from gpmap_cli.run_dir.model_tables import table_text

@@ -167,8 +167,8 @@ class _Run:
             std = predictor.predict_std(dataset.genotypes, dataset.sample_covariates)
             if std is not None:
                 write_prediction_std(self._directory, dataset, names, std, split_names)
-        draw_model(self._directory.path, predictor, dataset, predicted, labels)
         self._seconds["evaluate"] = time.perf_counter() - began
+        draw_model(self._directory.path, predictor, dataset, predicted, labels)
         self._directory.write_json(
             "provenance.json", provenance(self._started, facts, split_hash(labels), device, processes.size)
         )

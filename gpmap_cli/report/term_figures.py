@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from gpmap_cli.report.drawn_terms import DrawnTerms, scanned_terms
+from gpmap_cli.report.drawn_terms import DrawnTerms
 from gpmap_cli.report.effect_size_figure import draw_effect_sizes
 from gpmap_cli.report.manhattan_figure import draw_manhattan
 from gpmap_cli.report.network_figure import draw_network
 from gpmap_cli.report.pair_map_figure import draw_pair_map
-from gpmap_cli.report.scan_tables import Scanned
 from gpmap_cli.report.style import save
-from gpmap_cli.scan.results import Terms
-
-
-def draw_scan(
-    scanned: Scanned, orders: Sequence[Sequence[Terms]], df: Mapping[int, NDArray[np.float64]], run: Path
-) -> list[Path]:
-    """Draw what a scan found into `figures/` of its run directory; arguments as `scanned_terms` has them."""
-    return draw_terms(scanned_terms(scanned, orders, df), run / "figures")
 
 
 def draw_terms(found: DrawnTerms, directory: Path) -> list[Path]:
