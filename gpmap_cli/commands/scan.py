@@ -22,6 +22,7 @@ from gpmap_cli.commands.terminal import progress_bar, show_result
 from gpmap_cli.config.schema import Config, load_config
 from gpmap_cli.data_source import Source
 from gpmap_cli.errors import InputError, Interrupted
+from gpmap_cli.report.scan_figures import draw_scan
 from gpmap_cli.report.scan_tables import (
     Scanned,
     duration,
@@ -204,6 +205,9 @@ class _Scan:
             results.append(terms)
             self._metrics["orders"][str(order)] = self._facts(scanned, found, terms, took, fastest)
         self._directory.write_text(_TERMS, table_text(terms_columns(scanned, results)))
+        draw_scan(
+            scanned, results, {order: data.residuals(order).df for order in config.scan.order}, self._directory.path
+        )
         self._text = shown(scanned, results)
         wanted = config.scan.intervals
         if scanned.chromosomes is not None if wanted is None else wanted:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from gpmap_cli import models
 from gpmap_cli.commands.devices import choose_device
 from gpmap_cli.commands.fitting import FitSamples, fit_samples
+from gpmap_cli.commands.model_figures import draw_model
 from gpmap_cli.commands.processes import Helper, Team, team
 from gpmap_cli.commands.run_status import mark, run_to_the_end
 from gpmap_cli.commands.terminal import TerminalReporter, progress_bar, show_result
@@ -167,6 +168,7 @@ class _Run:
             if std is not None:
                 write_prediction_std(self._directory, dataset, names, std, split_names)
         self._seconds["evaluate"] = time.perf_counter() - began
+        draw_model(self._directory.path, predictor, dataset, predicted, labels)
         self._directory.write_json(
             "provenance.json", provenance(self._started, facts, split_hash(labels), device, processes.size)
         )
