@@ -12,6 +12,7 @@ from gpmap_cli.layers.genotype_transformer import AttentionBlock, GatedLayer, Ge
 from gpmap_cli.metrics import r2_score
 from gpmap_cli.models.transformer import Settings, Transformer
 from gpmap_cli.settings import Group, fill
+from gpmap_cli.solvers import linear_baseline
 from gpmap_cli.solvers.linear_baseline import fit_linear_baseline
 from gpmap_cli.training.batches import DeviceGenotypes
 from gpmap_cli.training.context import FitContext, World
@@ -98,7 +99,7 @@ def test_fourth_order_epistasis_is_learned_where_pairs_see_nothing():
     model.fit(train, validation, FitContext(0, ("a",), FAST))
     test = product_of_four(seed=1)
     assert r2_score(test.phenotypes[:, 0], model.predict(test.genotypes)[:, 0]) > 0.9
-    pairs = fit_linear_baseline(train, True, FitContext(0, ("a",), FAST)).predict(test.genotypes)
+    pairs = fit_linear_baseline(train, "pairwise", FitContext(0, ("a",), FAST)).predict(test.genotypes)
     assert r2_score(test.phenotypes[:, 0], pairs[:, 0]) < 0.1
 
 
@@ -109,11 +110,31 @@ def test_where_there_is_nothing_but_pairs_it_is_not_below_them():
     alone, beside = Transformer(Settings(linear="none")), Transformer(Settings())
     for model in (alone, beside):
         model.fit(train, validation, context)
-    pairs = fit_linear_baseline(train, True, context)
+    pairs = fit_linear_baseline(train, "pairwise", context)
     scores = [
         r2_score(validation.phenotypes[:, 0], f.predict(validation.genotypes)[:, 0]) for f in (alone, beside, pairs)
     ]
     assert scores[1] >= max(scores[0], scores[2])
+
+
+def test_an_environment_without_validation_phenotypes_takes_the_shares_of_the_others(monkeypatch):
+    """And beyond what pairs can be fitted for, the additive fit lends it what its correlations are worth."""
+    monkeypatch.setattr(linear_baseline, "can_fit_pairs", lambda *_: False)
+    rng = np.random.default_rng(0)
+    samples = make_samples(num_samples=400, num_loci=20, num_environments=3, order=1)
+    x = samples.genotypes.rows(slice(None))
+    y = np.stack([x @ rng.normal(size=20)] * 3, axis=1) + 2 * rng.normal(size=(400, 3))
+    y[:, 1] += x @ rng.normal(size=20) / 3
+    train, validation = split_samples(Samples(samples.genotypes, (y - y.mean(axis=0)) / y.std(axis=0)), 100)
+    few, none = train.phenotypes.copy(), validation.phenotypes.copy()
+    few[12:, 2], none[:, 2] = np.nan, np.nan
+    model = Transformer(Settings(num_units=8, num_blocks=0))
+    context = FitContext(0, ("a", "b", "c"), FAST)
+    model.fit(Samples(train.genotypes, few), Samples(validation.genotypes, none), context)
+    np.testing.assert_allclose(model._shares[:, 2], model._shares[:, :2].mean(axis=1))
+    own = linear_baseline.fit_linear_baseline(Samples(train.genotypes, few), "ridge", context)
+    joint, alone = (f.predict(validation.genotypes)[:, 2] for f in (model._baseline, own))
+    assert r2_score(validation.phenotypes[:, 2], joint) > r2_score(validation.phenotypes[:, 2], alone) + 0.1
 
 
 def test_missing_phenotypes_are_masked_and_no_sample_is_thrown_away():

@@ -54,7 +54,7 @@ class Settings(Ruled):
     num_members: int = setting(1, minimum=1)
     environment_covariates: tuple[str, ...] | None = None
     covariate_degree: int | None = setting(None, minimum=1, maximum=3)
-    linear: Literal["auto", "none", "ridge", "pairwise"] = "auto"
+    linear: Literal["auto", "none", "ridge", "multi_ridge", "pairwise"] = "auto"
     landscape: Literal["auto", "none"] = "auto"
 
     def rules(self) -> tuple[Rule, ...]:
@@ -151,6 +151,9 @@ class Transformer(Model):
         self._shares[0] = 1
         if len(self._shares) > 1 and len(validation):
             self._shares = convex_shares(validation.phenotypes, self._parts(validation.genotypes))
+            known = ~np.isnan(validation.phenotypes).all(axis=0)
+            if known.any():  # where nothing chooses, what was chosen elsewhere
+                self._shares[:, ~known] = self._shares[:, known].mean(axis=1, keepdims=True)
 
     def _beside(self) -> list[LinearBaseline | CompleteLandscape]:
         """What predicts beside the network."""
@@ -164,10 +167,13 @@ class Transformer(Model):
         """The exact additive or pairwise fit that stands in for the network as far as the validation samples say."""
         from gpmap_cli.solvers.linear_baseline import can_fit_pairs, fit_linear_baseline
 
-        with_pairs = self.settings.linear == "pairwise"
-        if self.settings.linear == "auto":
-            with_pairs = can_fit_pairs(len(train), train.genotypes.num_loci)
-        return fit_linear_baseline(train, with_pairs, context)
+        kind = self.settings.linear
+        if kind == "auto":
+            kind = "ridge" if self._num_environments == 1 else "multi_ridge"
+            if can_fit_pairs(len(train), train.genotypes.num_loci):
+                kind = "pairwise"
+        assert kind != "none"
+        return fit_linear_baseline(train, kind, context)
 
     def _complete_landscape(self, train: Samples, validation: Samples, context: FitContext) -> CompleteLandscape | None:
         """The Gaussian process on all genotypes, where they are few enough and measured often enough."""
