@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -28,9 +29,9 @@ def corrected_difference(differences: Sequence[float], test_to_train: float) -> 
     """The corrected resampled t-test of Nadeau and Bengio (Machine Learning 52:239, 2003).
 
     t = mean(d) / sqrt((1 / J + n_test / n_train) var(d)) with J - 1 degrees of freedom, d the J differences of scores
-    on one fold each, of all repeats (Bouckaert and Frank, PAKDD 2004). The plain paired test leaves n_test / n_train out, and finds differences too often: folds share
-    most of their training samples, so that their scores are not independent. Undefined with one fold, or where all
-    differences are equal (there is no spread to judge by).
+    on one fold each, of all repeats (Bouckaert and Frank, PAKDD 2004). The plain paired test leaves n_test / n_train
+    out, and finds differences too often: folds share most of their training samples, so that their scores are not
+    independent. Undefined with one fold, or where all differences are equal (there is no spread to judge by).
     """
     d = np.asarray(differences, np.float64)
     mean = float(d.mean())
@@ -44,6 +45,7 @@ def corrected_difference(differences: Sequence[float], test_to_train: float) -> 
     return Difference(len(d), mean, mean - half, mean + half, p_value)
 
 
+@cache
 def t_two_sided(level: float, freedom: float) -> float:
     """The t with P(|T| >= t) = level, by bisection."""
     low, high = 0.0, 1.0
