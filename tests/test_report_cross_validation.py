@@ -132,6 +132,7 @@ def test_what_is_left_out_is_said(gpmap, tmp_path):
 def test_no_folds_no_tables(gpmap, tmp_path):
     words = ("data=rbd", "data.num_samples=100", "data.environments=[ACE2]", "model=mean")
     assert gpmap("train", "-m", *words, "seed=0,1", "hydra.sweep.dir=sweep").returncode == 0
+    assert gpmap("train", *words, "split=kfold", "hydra.run.dir=sweep/one_fold").returncode == 0
     result = gpmap("report", "sweep", "hydra.run.dir=report")
     assert "cross-validation" not in result.stdout
     assert not (tmp_path / "report" / "cross_validation.csv").exists()
