@@ -80,6 +80,7 @@ class FileSource:
             file.find_loci(self._settings.loci)
             file.find_environments(self._settings.environments)
             file.find_environments(self._settings.fixed, "data.covariates")
+            file.find_environments(self._settings.groups or (), "data.groups")
             file.find_environments(tuple(self._settings.environment_covariates or ()), "data.environment_covariates")
             wanted = self._settings.num_samples
             if wanted is not None and wanted > file.num_samples:
@@ -101,10 +102,15 @@ class FileSource:
                 dataset = file.load(rows, loci, environments)
             else:
                 dataset = file.stream(rows, loci, environments).within(memory_limit, scratch)
-            if settings.fixed:
-                columns = file.phenotypes()[:, file.find_environments(settings.fixed, "data.covariates")]
+            if settings.not_predicted:
+                columns = file.phenotypes()[:, file.find_environments(settings.not_predicted)]
                 values = columns.astype(np.float64) if rows is None else columns[rows].astype(np.float64)
-                dataset = replace(dataset, sample_covariates=dict(zip(settings.fixed, values.T, strict=True)))
+                beside = dict(zip(settings.not_predicted, values.T, strict=True))
+                dataset = replace(
+                    dataset,
+                    sample_covariates={name: beside[name] for name in settings.fixed},
+                    sample_groups={name: beside[name] for name in settings.groups or ()},
+                )
             if settings.environment_covariates:
                 dataset = replace(dataset, covariates=_with_covariates(dataset, settings.environment_covariates))
             return dataset
@@ -115,13 +121,13 @@ class FileSource:
             return file.environment_names
 
     def _environments(self, file: DatasetFile) -> NDArray[np.intp] | None:
-        """Those that are asked for, or all but the covariates."""
+        """Those that are asked for, or all that are phenotypes."""
         settings = self._settings
         if settings.environments is not None:
             return file.find_environments(settings.environments)
-        if not settings.fixed:
+        if not settings.not_predicted:
             return None
-        return np.flatnonzero([name not in settings.fixed for name in file.environment_names])
+        return np.flatnonzero([name not in settings.not_predicted for name in file.environment_names])
 
     def identity(self) -> dict[str, str | int | None]:
         with self._open() as file:

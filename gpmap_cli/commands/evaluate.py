@@ -16,10 +16,12 @@ from gpmap_cli.commands.terminal import show_result
 from gpmap_cli.config.schema import Config
 from gpmap_cli.dataset.contents import SPLIT_NAMES, Dataset
 from gpmap_cli.dataset.disk_genotypes import select_rows
+from gpmap_cli.dataset.mutations import mutation_counts
 from gpmap_cli.dataset.splits import Labels, split_hash
 from gpmap_cli.errors import InputError, did_you_mean, listing
 from gpmap_cli.report.tables import run_table
 from gpmap_cli.run_dir.layout import COMPLETED, RunDirectory, RunLog
+from gpmap_cli.run_dir.mutation_table import scores_by_mutations, write_mutation_table
 from gpmap_cli.run_dir.predictor import FittedPredictor
 from gpmap_cli.run_dir.provenance import peak_memory_mb, provenance, reset_peak_memory
 from gpmap_cli.run_dir.results import score_parts, write_metric_files, write_prediction_std, write_predictions
@@ -62,6 +64,10 @@ def run(config: Config, path: Path) -> None:
         predicted = np.full(observed.shape, np.nan)
         predicted[kept] = asked.predict(predictor, looked_at, part.sample_covariates)
         splits = score_parts(observed, predicted, parts, names, finished.seed)
+        split = finished.split(config, is_own)
+        if split is not None and split.method == "mutation_order":
+            counts = mutation_counts(dataset, split.reference)
+            write_mutation_table(directory, scores_by_mutations(observed, predicted, parts, names, counts))
         part_names = np.full(dataset.num_samples, "", dtype=object)
         for name, rows in parts.items():
             part_names[rows] = name

@@ -12,8 +12,8 @@ from gpmap_cli.commands.devices import choose_device
 from gpmap_cli.config.schema import Config, load_config
 from gpmap_cli.data_source import FileSource, Source, open_source
 from gpmap_cli.dataset.contents import Dataset
-from gpmap_cli.dataset.settings import FileData
-from gpmap_cli.dataset.splits import Labels, make_split
+from gpmap_cli.dataset.settings import FileData, Split
+from gpmap_cli.dataset.splits import Labels, make_split, split_hash
 from gpmap_cli.errors import InputError
 from gpmap_cli.run_dir.layout import RunDirectory
 from gpmap_cli.run_dir.predictor import FittedPredictor
@@ -74,25 +74,42 @@ class FinishedRun:
         source.check()
         return source, self._is_own(data, source)
 
-    def labels(self, config: Config, dataset: Dataset, is_own: bool, needs_validation: bool) -> Labels | None:
+    def split(self, config: Config, is_own: bool) -> Split | None:
         """The split to go by: the run's own on its own data; on others one that is asked for, or none."""
-        if config.split is not None:
-            return make_split(config.split, dataset, self.seed, needs_validation)
-        if is_own or config.root.rows != "all":
-            trained = self.training_config()
-            return make_split(trained.split, dataset, trained.root.seed, needs_validation)
-        return None
+        if config.split is not None or not (is_own or config.root.rows != "all"):
+            return config.split
+        split: Split = self.training_config().split
+        return split
+
+    def labels(self, config: Config, dataset: Dataset, is_own: bool, needs_validation: bool) -> Labels | None:
+        """Which part of that split each sample is in. The run's own must still be the one that it was fitted with."""
+        split = self.split(config, is_own)
+        if split is None:
+            return None
+        labels = make_split(split, dataset, self.seed, needs_validation)
+        fitted_with = self.directory.split_sha256()
+        if config.split is None and is_own and fitted_with is not None and fitted_with != split_hash(labels):
+            raise InputError(
+                f"{self.directory.path}: its split is not the one that it was fitted with",
+                "has split.groups_file changed since? put the old one back",
+            )
+        return labels
 
     def _with_covariates(self, data: Any) -> Any:
-        """The covariates of the run are those of other data too, as far as these have them."""
+        """The covariates and groups of the run are those of other data too, as far as these have them."""
         own = self.training_config().data if self.config.get("data") is not None else None
-        if not (isinstance(own, FileData) and isinstance(data, FileData)) or data.fixed or not own.fixed:
+        if (
+            not (isinstance(own, FileData) and isinstance(data, FileData))
+            or data.not_predicted
+            or not own.not_predicted
+        ):
             return data
         present = FileSource(data, self.seed).environment_names()
-        covariates, factors = (
-            tuple(name for name in names or () if name in present) or None for names in (own.covariates, own.factors)
+        covariates, factors, groups = (
+            tuple(name for name in names or () if name in present) or None
+            for names in (own.covariates, own.factors, own.groups)
         )
-        return replace(data, covariates=covariates, factors=factors)
+        return replace(data, covariates=covariates, factors=factors, groups=groups)
 
     def _is_own(self, data: Any, source: Source) -> bool:
         if self.config.get("data") is None:

@@ -24,7 +24,9 @@ from gpmap_cli.config.schema import Config, load_config
 from gpmap_cli.data_source import Source, open_source
 from gpmap_cli.dataset.contents import SPLIT_NAMES, Dataset
 from gpmap_cli.dataset.disk_genotypes import select_rows
-from gpmap_cli.dataset.splits import PAPER, Labels, make_split, split_hash, which_paper_split
+from gpmap_cli.dataset.mutations import mutation_counts
+from gpmap_cli.dataset.sample_groups import check_groups_file
+from gpmap_cli.dataset.splits import Labels, about_split, make_split, split_hash
 from gpmap_cli.errors import InputError
 from gpmap_cli.ld_pruning.dataset_pruning import prune
 from gpmap_cli.ld_pruning.deciding import ALL_SAMPLES, by_split, deciding_samples
@@ -34,6 +36,7 @@ from gpmap_cli.report.tables import run_table
 from gpmap_cli.run_dir.checkpoints import LastCheckpoint
 from gpmap_cli.run_dir.layout import COMPLETED, RUNNING, RunDirectory
 from gpmap_cli.run_dir.model_tables import write_tables
+from gpmap_cli.run_dir.mutation_table import mutations_line, scores_by_mutations, write_mutation_table
 from gpmap_cli.run_dir.predictor import FittedPredictor
 from gpmap_cli.run_dir.provenance import peak_memory_mb, provenance
 from gpmap_cli.run_dir.results import score_parts, write_metric_files, write_prediction_std, write_predictions
@@ -51,6 +54,7 @@ def run(config: Config, path: Path, in_sweep: bool = False) -> None:
     directory = RunDirectory(path)
     source = open_source(config.data, config.root.seed)
     source.check()
+    check_groups_file(config.split)
     if in_sweep and directory.holds_a_run:
         _run_again(config, directory, source)
         return
@@ -136,7 +140,8 @@ class _Run:
 
     def _work(self, processes: Team) -> None:
         config, began = self._config, time.perf_counter()
-        dataset, labels = _data(config, self._source, self._directory.path)
+        dataset, labels, mutations = _data(config, self._source, self._directory.path)
+        self._refuse_another_split(labels)
         self._seconds["load"] = time.perf_counter() - began
         self._metrics["seconds"]["load"] = self._seconds["load"]
         if dataset.noise_ceiling_r2:
@@ -160,8 +165,12 @@ class _Run:
         self._metrics["splits"] = score_parts(
             dataset.phenotypes, predicted, parts, dataset.environment_names, config.root.seed
         )
-        split_names = np.array(SPLIT_NAMES, dtype=object)[labels]
+        split_names = np.array((*SPLIT_NAMES, ""), dtype=object)[labels]
         names = dataset.environment_names
+        if mutations is not None:
+            by_mutations = scores_by_mutations(dataset.phenotypes, predicted, parts, names, mutations)
+            write_mutation_table(self._directory, by_mutations)
+            log.info("%s", mutations_line(by_mutations))
         write_predictions(self._directory, dataset, names, predicted, dataset.phenotypes, split_names)
         if getattr(config.model, "standard_deviations", False):
             std = predictor.predict_std(dataset.genotypes, dataset.sample_covariates)
@@ -175,6 +184,15 @@ class _Run:
         self._metrics["status"] = COMPLETED
         self._metrics["peak_memory_mb"] = peak_memory_mb()
         write_metric_files(self._directory, self._metrics)
+
+    def _refuse_another_split(self, labels: Labels) -> None:
+        """A run that goes on must go on with the samples that it began with."""
+        began_with = self._directory.split_sha256()
+        if began_with is not None and began_with != split_hash(labels):
+            raise InputError(
+                f"{self._directory.path}: the split is not the one that this run began with",
+                "has split.groups_file or the dataset changed? then start a new run",
+            )
 
     def _fitted(self, dataset: Dataset, labels: Labels, device: str, processes: Team) -> tuple[FittedPredictor, World]:
         """Fit on the training rows, or read the fit that an interrupted run has already finished; and who has it."""
@@ -209,7 +227,8 @@ class _Run:
         log.info("model %s", _options(config.model))
         log.info("data %s", _options(config.data))
         log.info("split %s, seed %d", _options(config.split), config.root.seed)
-        counts = ", ".join(f"{int((labels == part).sum())} {name}" for part, name in enumerate(SPLIT_NAMES))
+        found = [(int((labels == part).sum()), name) for part, name in enumerate((*SPLIT_NAMES, "in no part"))]
+        counts = ", ".join(f"{count} {name}" for count, name in found if count or name in SPLIT_NAMES)
         missing = int(np.isnan(dataset.phenotypes).sum())
         log.info(
             "%d samples (%s), %d loci, %d environments, %d missing phenotypes",
@@ -223,7 +242,7 @@ class _Run:
 
 def take_part(config: Config, scratch: Path, helper: Helper, stop: Stop) -> None:
     """What another process than the first does of a run: the same data, its part of the fit and of the predictions."""
-    dataset, labels = _data(config, open_source(config.data, config.root.seed), scratch)
+    dataset, labels, _ = _data(config, open_source(config.data, config.root.seed), scratch)
     model_class = models.model_class(config.model.name)
     device = helper.device(choose_device(config.root.device, config.root.precision, model_class.needs_float64))
     samples = _fit_samples(config, dataset, labels)
@@ -233,16 +252,21 @@ def take_part(config: Config, scratch: Path, helper: Helper, stop: Stop) -> None
     _predicted(samples.predictor(model), dataset, context.world)
 
 
-def _data(config: Config, source: Source, scratch: Path) -> tuple[Dataset, Labels]:
-    """The samples, pruned where that is asked for, and which of them train, choose and test."""
+def _data(config: Config, source: Source, scratch: Path) -> tuple[Dataset, Labels, NDArray[np.intp] | None]:
+    """The samples, pruned where that is asked for, which of them train, choose and test, and their numbers of
+    mutations where the split goes by these.
+    """
     dataset = source.load(config.root.genotype_bytes(_TIMES_HELD), scratch)
     if not dataset.environment_names:
         raise InputError(f"data `{source.name}` have no phenotypes", "train on data with phenotypes")
     needs_validation = models.model_class(config.model.name).needs_validation(config.model)
     labels = make_split(config.split, dataset, config.root.seed, needs_validation)
-    if config.split.method == PAPER:
-        log.info("split=paper: %s", which_paper_split(dataset))
-    return _pruned(config.prune, dataset, labels, scratch), labels
+    for line in about_split(config.split, dataset, labels):
+        log.info("%s", line)
+    mutations = None
+    if config.split.method == "mutation_order":
+        mutations = mutation_counts(dataset, config.split.reference)
+    return _pruned(config.prune, dataset, labels, scratch), labels, mutations
 
 
 def _pruned(pruning: Pruning, dataset: Dataset, labels: Labels, scratch: Path) -> Dataset:

@@ -22,7 +22,7 @@ class Dataset:
     genotypes: (N, L) int8 copies of the alternative allele, 0..ploidy, -1 missing; or float16/float32
     dosages, NaN missing; an array, or rows on disk. phenotypes: (N, E) float32 in the phenotype's own units, NaN
     missing. covariates: of environments, (E,) each; sample_covariates: of samples, (N,) each, NaN missing, which are
-    to be projected out.
+    to be projected out; sample_groups: the same, which say what samples belong together.
     """
 
     genotypes: StoredGenotypes
@@ -36,6 +36,7 @@ class Dataset:
     positions: NDArray[np.int64] | None = None
     covariates: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     sample_covariates: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    sample_groups: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     splits: dict[str, NDArray[np.int8]] = field(default_factory=dict)
     folds: dict[str, NDArray[np.int16]] = field(default_factory=dict)
     truth: dict[str, NDArray] = field(default_factory=dict)
@@ -64,6 +65,7 @@ class Dataset:
             sample_ids=self.sample_ids[rows],
             phenotype_std=None if self.phenotype_std is None else self.phenotype_std[rows],
             sample_covariates={name: values[rows] for name, values in self.sample_covariates.items()},
+            sample_groups={name: values[rows] for name, values in self.sample_groups.items()},
             splits={name: labels[rows] for name, labels in self.splits.items()},
             folds={name: labels[rows] for name, labels in self.folds.items()},
             truth={name: array for name, array in self.truth.items() if name != "noise_free"},

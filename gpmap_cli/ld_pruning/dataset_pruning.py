@@ -27,7 +27,7 @@ def prune(
 
     Genotypes on disk go through a scratch file in `directory`; what is kept of them is on disk again.
     """
-    rows = None if deciding.labels is None else deciding.labels != TEST
+    rows = None if deciding.labels is None else deciding.labels < TEST
     genotypes = dataset.genotypes
     with ExitStack() as stack:
         loci: MatrixLoci | ScratchLoci

@@ -30,7 +30,7 @@ def write_pruned(
         scratch.finish()
         tables = stream.finish(scratch.num_rows)
         deciding = deciding_samples(pruning, tables)
-        scratch.decide_by(None if deciding.labels is None else deciding.labels != TEST)
+        scratch.decide_by(None if deciding.labels is None else deciding.labels < TEST)
         with progress("LD pruning", num_loci, "loci") as advance:
             pruned = kept_loci(scratch, pruning.threshold, advance)
         kept = with_kept_loci(tables, tables.genotypes, pruned, pruning, deciding)

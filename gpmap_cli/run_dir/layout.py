@@ -119,6 +119,16 @@ class RunDirectory:
             return None
         return metrics if isinstance(metrics, dict) else None
 
+    def split_sha256(self) -> str | None:
+        """The digest of the split by `provenance.json`, or None when that does not tell."""
+        import json
+
+        try:
+            found = json.loads((self.path / "provenance.json").read_text(encoding="utf-8"))["split_sha256"]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return None
+        return found if isinstance(found, str) else None
+
     def write_metrics(self, metrics: dict[str, Any]) -> None:
         write_json(self.path / METRICS, metrics)
 

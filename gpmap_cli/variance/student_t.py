@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 _MOST_TERMS = 400
@@ -21,6 +20,8 @@ def two_sided_p(t: NDArray[np.float64], freedom: float) -> NDArray[np.float64]:
     """
     size = np.abs(t)
     if math.isinf(freedom):
+        import torch  # here, so that a report needs none
+
         return torch.special.erfc(torch.from_numpy(size / math.sqrt(2))).numpy()
     found = np.empty(size.shape)
     for start in range(0, len(size), _BLOCK):
