@@ -116,7 +116,8 @@ def test_all_environments_in_one_pass_are_each_by_itself(shape, path, told, sign
     each = torch.stack([network(genotypes, mark.repeat(len(genotypes), *[1] * mark.ndim)) for mark in marks], dim=1)
     sign_sums.clear()
     together = network.every_environment(genotypes, marks)
-    assert len(sign_sums) == path.startswith("sign")
+    # Compiled code takes the general way for one environment, and what environments share where there are several.
+    assert len(sign_sums) == (path.startswith("sign") or path.endswith("native"))
     torch.testing.assert_close(together, each, rtol=1e-11, atol=1e-12)
     assert each.std(dim=1).min() > 1e-3  # environments differ
     together.square().sum().backward()

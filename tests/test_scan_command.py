@@ -30,6 +30,7 @@ def test_a_scan_finds_the_terms_of_a_simulation(gpmap, tmp_path):
     assert "strongest terms" in result.stdout
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "config.yaml",
+        "figures",
         "metrics.json",
         "provenance.json",
         "run.log",
