@@ -51,11 +51,15 @@ def is_available(width: int, dtype: torch.dtype) -> bool:
 
 def _is_right(kernel: _Kernel, width: int, dtype: torch.dtype) -> bool:
     """Whether the kernel has the gradients of two layers written out, in an example."""
-    with torch.random.fork_rng(devices=[]), torch.enable_grad():
-        torch.manual_seed(0)
-        tokens, readout = torch.randn(2, 19, width, dtype=torch.float64), torch.randn(19, width, dtype=torch.float64)
-        scores = [torch.randn(width, width, dtype=torch.float64) / width for _ in range(2)]
-        values = [torch.randn(width, width, dtype=torch.float64) / math.sqrt(width)]
+    rng = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, dtype=torch.float64, generator=rng)
+
+    with torch.enable_grad():
+        tokens, readout = draw(2, 19, width), draw(19, width)
+        scores = [draw(width, width) / width for _ in range(2)]
+        values = [draw(width, width) / math.sqrt(width)]
         inputs = [each.requires_grad_() for each in (tokens, readout, *scores, *values)]
         first = torch.softmax(tokens @ scores[0] @ tokens.transpose(1, 2), dim=2) @ tokens @ values[0]
         last = torch.softmax(first @ scores[1] @ first.transpose(1, 2), dim=2) @ first
