@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import numpy as np
@@ -16,7 +17,7 @@ from gpmap_cli.training.context import World
 _LARGEST_PREDICTION = 2**24
 
 
-class _Validated:
+class _Validated(ABC):
     """A network, and the validation samples (phenotypes (N, E), NaN missing) that its epochs are scored on."""
 
     def __init__(
@@ -25,9 +26,9 @@ class _Validated:
         self.network, self._world = network, world
         self._validation_genotypes, self._validation_phenotypes = genotypes, phenotypes
 
+    @abstractmethod
     def _predict(self, rows: slice) -> torch.Tensor:
         """Predictions (rows, E) of these validation samples."""
-        raise NotImplementedError
 
     def validate(self) -> tuple[float | None, float | None]:
         predicted = predict_together(self._world, len(self._validation_genotypes), self._predict)
